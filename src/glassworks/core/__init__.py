@@ -1,0 +1,1 @@
+"""Specs, shelves, run folders, events, errors and texts: plain Python, no torch."""

@@ -1,0 +1,98 @@
+"""Errors for people: what went wrong, what was given, what would be right, and what to type next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from glassworks.core.text import Text, say
+
+
+class GlassworksError(Exception):
+    """The base of every error a person can cause or cure; the command line prints it and exits with 1."""
+
+    def __init__(
+        self,
+        what: Text,
+        *,
+        given: object = None,
+        right: Text | None = None,
+        next_command: str | None = None,
+    ) -> None:
+        super().__init__(what.en)
+        self.what = what
+        self.given = given
+        self.right = right
+        self.next_command = next_command
+
+    def __str__(self) -> str:
+        lines = [str(self.what)]
+        if self.given is not None:
+            lines.append(f"  {say('given')}: {_short(self.given)}")
+        if self.right is not None:
+            lines.append(f"  {say('would be right')}: {self.right}")
+        if self.next_command is not None:
+            lines.append(f"  {say('next')}: {self.next_command}")
+        return "\n".join(lines)
+
+
+class UnknownName(GlassworksError):
+    """A name that is on no list; carries the nearest known one."""
+
+    def __init__(self, what: str, given: str, known: Iterable[str], *, next_command: str | None = None) -> None:
+        self.known = sorted(known)
+        self.nearest = nearest(given, self.known)
+        if self.nearest is not None:
+            right = say("{nearest} (nearest); known: {known}", nearest=self.nearest, known=", ".join(self.known))
+        else:
+            right = say("one of {known}", known=", ".join(self.known) or "-")
+        super().__init__(
+            say("unknown {what}: {given}", what=what, given=_short(given)), right=right, next_command=next_command
+        )
+
+
+class InvalidSpec(GlassworksError):
+    """A spec whose field is unknown, of the wrong type, or impossible together with the others."""
+
+
+class InvalidInput(GlassworksError):
+    """Text, tokens or arguments that cannot be worked with."""
+
+
+class BrokenFile(GlassworksError):
+    """A file that is truncated, foreign or damaged; the message names it."""
+
+
+class NotFound(GlassworksError):
+    """A folder, file or run that is not there."""
+
+
+class RunBusy(GlassworksError):
+    """Another process works on this folder."""
+
+
+class NoSpace(GlassworksError):
+    """The disk is full or the folder cannot be written; nothing half-written stays behind."""
+
+
+class StrangeModel(GlassworksError):
+    """A model whose parts could not be found by watching it; says what was seen."""
+
+
+class Diverged(GlassworksError):
+    """Training met NaN or infinity; names step and cause, the last good state is kept."""
+
+
+class Unavailable(GlassworksError):
+    """A device, library or feature that this machine does not have."""
+
+
+def nearest(given: str, known: Iterable[str]) -> str | None:
+    """The known name closest to the given one, or None when nothing resembles it."""
+    found = difflib.get_close_matches(given, list(known), n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def _short(value: object, limit: int = 300) -> str:
+    text = str(value)
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"

@@ -1,0 +1,161 @@
+"""Typed progress: one JSON line per event, appended and never rewritten.
+
+Terminal, studio and report all follow this one file; a torn last line (a killed process) is skipped by the reader.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from glassworks.core.errors import BrokenFile
+from glassworks.core.text import say
+
+
+class Event(BaseModel, frozen=True):
+    """Something that happened, with the wall-clock time in seconds since 1970."""
+
+    kind: str
+    at: float = Field(default_factory=time.time)
+
+
+class RunStarted(Event):
+    """A run began or was taken up again."""
+
+    kind: Literal["run_started"] = "run_started"
+    command: str
+    resumed: bool = False
+
+
+class TrainingStarted(Event):
+    """A training began at `first_step` (0 unless resumed)."""
+
+    kind: Literal["training_started"] = "training_started"
+    label: str
+    digest: str
+    seed: int
+    first_step: int
+    steps: int
+
+
+class StepDone(Event):
+    """One optimiser step; losses in nats per token, everything else named in `scores` (fractions unless said)."""
+
+    kind: Literal["step_done"] = "step_done"
+    digest: str
+    step: int
+    loss: float
+    scores: dict[str, float] = {}
+    seconds: float
+
+
+class CheckpointSaved(Event):
+    """The state after `step` steps is on disk."""
+
+    kind: Literal["checkpoint_saved"] = "checkpoint_saved"
+    digest: str
+    step: int
+
+
+class TrainingDone(Event):
+    """A training ended; `reused` says that an equal one was found in the store."""
+
+    kind: Literal["training_done"] = "training_done"
+    label: str
+    digest: str
+    seconds: float
+    reused: bool = False
+
+
+class Stopped(Event):
+    """Work stopped politely before its end, with the cause."""
+
+    kind: Literal["stopped"] = "stopped"
+    cause: str
+    step: int | None = None
+
+
+class Measured(Event):
+    """A measurement is finished."""
+
+    kind: Literal["measured"] = "measured"
+    name: str
+    seconds: float
+
+
+class Judged(Event):
+    """A claim received its verdict."""
+
+    kind: Literal["judged"] = "judged"
+    claim: str
+    verdict: str
+
+
+class RunDone(Event):
+    """A run ended; its report is written."""
+
+    kind: Literal["run_done"] = "run_done"
+    seconds: float
+
+
+AnyEvent = Annotated[
+    RunStarted | TrainingStarted | StepDone | CheckpointSaved | TrainingDone | Stopped | Measured | Judged | RunDone,
+    Field(discriminator="kind"),
+]
+_reader: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+
+Listener = Callable[[Event], None]
+
+
+class EventLog:
+    """An append-only file of events, with listeners that hear each one as it is written."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self._listeners: list[Listener] = []
+
+    def listen(self, listener: Listener) -> None:
+        """Calls `listener` with every event emitted from now on."""
+        self._listeners.append(listener)
+
+    def emit(self, event: Event) -> None:
+        """Appends the event as one line and tells the listeners."""
+        if self.path is not None:
+            line = json.dumps(event.model_dump(mode="json"), ensure_ascii=False, allow_nan=True) + "\n"
+            with self.path.open("ab") as file:
+                if file.tell() and not _ends_with_newline(self.path):
+                    file.write(b"\n")
+                file.write(line.encode())
+        for listener in self._listeners:
+            listener(event)
+
+
+def read_events(path: Path) -> Iterator[AnyEvent]:
+    """The events of a file in order; a torn last line is skipped, any other bad line raises BrokenFile."""
+    if not path.exists():
+        return
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            found: Any = json.loads(line)
+            yield _reader.validate_python(found)
+        except (ValueError, ValidationError):
+            # A kill can tear any line that was the last one then; the rest of the log is still good.
+            if not line.endswith(b"}"):
+                continue
+            raise BrokenFile(
+                say("line {number} of {path} is no event", number=number, path=str(path)), given=line[:80].decode(errors="replace")
+            ) from None
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        return file.read(1) == b"\n"

@@ -1,0 +1,165 @@
+"""Spec: everything a person can choose, as a frozen value with a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, ClassVar, Self, cast, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from glassworks.core.errors import InvalidSpec, nearest
+from glassworks.core.text import say
+
+
+class Spec(BaseModel):
+    """A frozen choice: its fields are the knobs, its docstring the help, its JSON schema the form.
+
+    `revision` rises when the same knobs give other numbers, so that stored results are never mixed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+
+    kind: str
+    revision: ClassVar[int] = 1
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as problem:
+            raise invalid_spec(type(self), problem) from None
+
+    @classmethod
+    def parse(cls, found: object) -> Self:
+        """Reads a spec from plain data (JSON); raises InvalidSpec with the field's path and the nearest name."""
+        try:
+            return cls.model_validate(found)
+        except ValidationError as problem:
+            raise invalid_spec(cls, problem) from None
+
+    def identity(self) -> dict[str, Any]:
+        """Plain data that fixes the numbers: kinds, revisions and fields, nested specs included."""
+        return {"revision": self.revision} | {
+            name: _identity_of(value) for name, value in ((n, self.__dict__[n]) for n in type(self).model_fields)
+        }
+
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that name this spec on disk; equal specs, equal digests."""
+        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `parse` reads back."""
+        return self.model_dump(mode="json")
+
+    def replaced(self, path: str, value: object) -> Self:
+        """A copy with the field at a dotted path changed, e.g. `spec.replaced("model.width", 64)`."""
+        tree = self.to_json()
+        *parents, last = path.split(".")
+        branch: Any = tree
+        for depth, name in enumerate(parents):
+            branch = _child(branch, name, ".".join(parents[: depth + 1]))
+        _child(branch, last, path)
+        if isinstance(branch, list):
+            branch[int(last)] = value
+        else:
+            branch[last] = value
+        return type(self).parse(tree)
+
+    def replaced_from_text(self, assignment: str) -> Self:
+        """Applies one `path=value` of the command line; the value is JSON where it parses, text otherwise."""
+        path, separator, text = assignment.partition("=")
+        if not separator or not path:
+            raise InvalidSpec(
+                say("--set needs path=value"), given=assignment, right=say("for example {example}", example="seeds=[0,1,2]")
+            )
+        try:
+            value: object = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        return self.replaced(path.strip(), value)
+
+
+def _child(branch: Any, name: str, path: str) -> Any:
+    if isinstance(branch, list):
+        items = cast(list[Any], branch)
+        if name.isdigit() and int(name) < len(items):
+            return items[int(name)]
+        known = [str(i) for i in range(len(items))]
+    elif isinstance(branch, dict):
+        table = cast(dict[str, Any], branch)
+        if name in table:
+            return table[name]
+        known = list(table)
+    else:
+        known = []
+    close = nearest(name, known)
+    raise InvalidSpec(
+        say("no field at {path}", path=path),
+        given=name,
+        right=say("{nearest} (nearest); known: {known}", nearest=close or "-", known=", ".join(known) or "-"),
+    )
+
+
+def _identity_of(value: Any) -> Any:
+    if isinstance(value, Spec):
+        return value.identity()
+    if isinstance(value, tuple | list):
+        return [_identity_of(item) for item in cast(tuple[Any, ...], value)]
+    if isinstance(value, dict):
+        return {str(k): _identity_of(v) for k, v in cast(dict[Any, Any], value).items()}
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return value
+
+
+def invalid_spec(spec: type[BaseModel], problem: ValidationError) -> InvalidSpec:
+    """Turns pydantic's report into one error that names the path of the field and the nearest known name."""
+    first = problem.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(spec, first["loc"][:-1])
+        close = nearest(str(first["loc"][-1]), known)
+        return InvalidSpec(
+            say("unknown field {path} of {spec}", path=path, spec=spec.__name__),
+            given=first.get("input"),
+            right=say("{nearest} (nearest); known: {known}", nearest=close or "-", known=", ".join(known)),
+        )
+    cause = first.get("ctx", {}).get("error")
+    reason = cause.what if isinstance(cause, ImpossibleValue) else say("{reason}", reason=first["msg"])
+    right = cause.right if isinstance(cause, ImpossibleValue) else None
+    return InvalidSpec(
+        say("{path} of {spec}: {reason}", path=path or spec.__name__, spec=spec.__name__, reason=reason),
+        given=first.get("input"),
+        right=right,
+    )
+
+
+class ImpossibleValue(ValueError):
+    """Raised inside a validator; becomes an InvalidSpec with this sentence and the cure."""
+
+    def __init__(self, what: Any, right: Any = None) -> None:
+        super().__init__(what.en)
+        self.what = what
+        self.right = right
+
+
+def _fields_at(spec: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The field names of the (nested) spec at a path; tags of unions are stepped over."""
+    here: list[type[BaseModel]] = [spec]
+    for part in path:
+        inner = [t for model in here for t in _models_in(model.model_fields[part].annotation)] if all(
+            isinstance(part, str) and part in model.model_fields for model in here
+        ) else [m for m in here if isinstance(part, str) and _default_kind(m) == part] or here
+        here = inner or here
+    return sorted({name for model in here for name in model.model_fields})
+
+
+def _default_kind(model: type[BaseModel]) -> object:
+    return model.model_fields["kind"].default if "kind" in model.model_fields else None
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]

@@ -1,0 +1,1 @@
+"""Numbers and judgement: measurements, intervals, claims and verdicts; numpy only."""
