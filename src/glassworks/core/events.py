@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from glassworks.core.errors import BrokenFile
 from glassworks.core.text import say
 
 
-class Event(BaseModel, frozen=True):
+class Event(BaseModel):
     """Something that happened, with the wall-clock time in seconds since 1970."""
+
+    model_config = ConfigDict(frozen=True)
 
     kind: str
     at: float = Field(default_factory=time.time)
@@ -30,6 +32,13 @@ class RunStarted(Event):
     kind: Literal["run_started"] = "run_started"
     command: str
     resumed: bool = False
+
+
+class Planned(Event):
+    """What a run will train: optimiser steps by digest."""
+
+    kind: Literal["planned"] = "planned"
+    trainings: dict[str, int]
 
 
 class TrainingStarted(Event):
@@ -104,7 +113,16 @@ class RunDone(Event):
 
 
 AnyEvent = Annotated[
-    RunStarted | TrainingStarted | StepDone | CheckpointSaved | TrainingDone | Stopped | Measured | Judged | RunDone,
+    RunStarted
+    | Planned
+    | TrainingStarted
+    | StepDone
+    | CheckpointSaved
+    | TrainingDone
+    | Stopped
+    | Measured
+    | Judged
+    | RunDone,
     Field(discriminator="kind"),
 ]
 _reader: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
@@ -151,7 +169,8 @@ def read_events(path: Path) -> Iterator[AnyEvent]:
             if not line.endswith(b"}"):
                 continue
             raise BrokenFile(
-                say("line {number} of {path} is no event", number=number, path=str(path)), given=line[:80].decode(errors="replace")
+                say("line {number} of {path} is no event", number=number, path=str(path)),
+                given=line[:80].decode(errors="replace"),
             ) from None
 
 

@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from glassworks.core.text import say
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Generator[None, None, None]:
     """Turns a full disk or a read-only folder into NoSpace, naming the path."""
     try:
         yield
     except OSError as problem:
-        if problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR,
+                             errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG):  # fmt: skip
             raise NoSpace(
                 say("cannot write {path}: {reason}", path=str(path), reason=os.strerror(problem.errno)),
                 right=say("a folder with free space that you may write to"),
@@ -67,7 +68,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise NotFound(say("{path} is not there", path=str(path))) from None
-    except (ValueError, UnicodeDecodeError) as problem:
+    except (ValueError, OSError) as problem:
         raise BrokenFile(
             say("{path} is damaged or not JSON: {reason}", path=str(path), reason=str(problem)),
             next_command="glassworks runs verify",

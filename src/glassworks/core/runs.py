@@ -12,7 +12,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +50,9 @@ class RunFolder:
         with writing(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
         if not folder.has("spec.json"):
-            folder.write_json("spec.json", {"format": FORMAT, "experiment": experiment, "spec": spec.to_json()})
+            folder.write_json(
+                "spec.json", {"format": FORMAT, "experiment": experiment, "spec": spec.to_json()}
+            )
         return folder
 
     @classmethod
@@ -123,13 +125,17 @@ class RunFolder:
                 damage.append(Damage(path, say("missing")))
             elif path.stat().st_size != entry["bytes"]:
                 size = path.stat().st_size
-                damage.append(Damage(path, say("{size} bytes instead of {expected}", size=size, expected=entry["bytes"])))
+                damage.append(
+                    Damage(
+                        path, say("{size} bytes instead of {expected}", size=size, expected=entry["bytes"])
+                    )
+                )
             elif sha256_of(path) != entry["sha256"]:
                 damage.append(Damage(path, say("its contents changed")))
         return damage
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Generator[None, None, None]:
         """Holds the folder for this process; a second one gets RunBusy with the holder's number."""
         with lock_folder(self.path):
             yield
@@ -152,7 +158,7 @@ def list_runs(root: Path) -> list[RunFolder]:
 
 
 @contextmanager
-def lock_folder(path: Path) -> Iterator[None]:
+def lock_folder(path: Path) -> Generator[None, None, None]:
     """An advisory lock on a folder that dies with its process, so that no stale lock is ever left."""
     import fcntl
 

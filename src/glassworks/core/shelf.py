@@ -37,6 +37,8 @@ class Shelf(Generic[S]):
         """A spec from plain data with a `kind`."""
         if not isinstance(found, dict) or "kind" not in found:
             raise InvalidSpec(
-                say("a {room} needs a kind", room=self.room), given=found, right=say("one of {known}", known=", ".join(self.kinds))
+                say("a {room} needs a kind", room=self.room),
+                given=found,
+                right=say("one of {known}", known=", ".join(self.kinds)),
             )
         return self[str(found["kind"])].parse(found)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar, Self, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glassworks.core.errors import InvalidSpec, nearest
 from glassworks.core.text import say
+
+_nested: ContextVar[bool] = ContextVar("nested", default=False)
 
 
 class Spec(BaseModel):
@@ -18,29 +24,32 @@ class Spec(BaseModel):
     `revision` rises when the same knobs give other numbers, so that stored results are never mixed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True
+    )
 
     kind: str
     revision: ClassVar[int] = 1
 
     def __init__(self, **fields: Any) -> None:
-        try:
+        # pydantic builds nested specs through here too: only the outermost knows the whole path of a wrong field.
+        if _nested.get():
             super().__init__(**fields)
-        except ValidationError as problem:
-            raise invalid_spec(type(self), problem) from None
+            return
+        with _reporting(type(self)):
+            super().__init__(**fields)
 
     @classmethod
     def parse(cls, found: object) -> Self:
         """Reads a spec from plain data (JSON); raises InvalidSpec with the field's path and the nearest name."""
-        try:
+        with _reporting(cls):
             return cls.model_validate(found)
-        except ValidationError as problem:
-            raise invalid_spec(cls, problem) from None
 
     def identity(self) -> dict[str, Any]:
         """Plain data that fixes the numbers: kinds, revisions and fields, nested specs included."""
         return {"revision": self.revision} | {
-            name: _identity_of(value) for name, value in ((n, self.__dict__[n]) for n in type(self).model_fields)
+            name: _identity_of(value)
+            for name, value in ((n, self.__dict__[n]) for n in type(self).model_fields)
         }
 
     def digest(self) -> str:
@@ -71,13 +80,27 @@ class Spec(BaseModel):
         path, separator, text = assignment.partition("=")
         if not separator or not path:
             raise InvalidSpec(
-                say("--set needs path=value"), given=assignment, right=say("for example {example}", example="seeds=[0,1,2]")
+                say("--set needs path=value"),
+                given=assignment,
+                right=say("for example {example}", example="seeds=[0,1,2]"),
             )
         try:
             value: object = json.loads(text)
         except json.JSONDecodeError:
             value = text
         return self.replaced(path.strip(), value)
+
+
+@contextmanager
+def _reporting(spec: type[BaseModel]) -> Generator[None, None, None]:
+    """Turns pydantic's error into InvalidSpec, once, at the outermost spec."""
+    token = _nested.set(True)
+    try:
+        yield
+    except ValidationError as problem:
+        raise invalid_spec(spec, problem) from None
+    finally:
+        _nested.reset(token)
 
 
 def _child(branch: Any, name: str, path: str) -> Any:
@@ -116,7 +139,16 @@ def _identity_of(value: Any) -> Any:
 def invalid_spec(spec: type[BaseModel], problem: ValidationError) -> InvalidSpec:
     """Turns pydantic's report into one error that names the path of the field and the nearest known name."""
     first = problem.errors()[0]
-    path = ".".join(str(part) for part in first["loc"])
+    path = ".".join(_without_tags(spec, first["loc"]))
+    if first["type"] == "union_tag_invalid":
+        context = first.get("ctx", {})
+        known = re.findall(r"'([^']*)'", str(context.get("expected_tags", "")))
+        close = nearest(str(context.get("tag")), known)
+        return InvalidSpec(
+            say("no such kind at {path} of {spec}", path=path, spec=spec.__name__),
+            given=context.get("tag"),
+            right=say("{nearest} (nearest); known: {known}", nearest=close or "-", known=", ".join(known)),
+        )
     if first["type"] == "extra_forbidden":
         known = _fields_at(spec, first["loc"][:-1])
         close = nearest(str(first["loc"][-1]), known)
@@ -144,13 +176,24 @@ class ImpossibleValue(ValueError):
         self.right = right
 
 
+def _without_tags(spec: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """A field's path as `--set` takes it: pydantic's tags of unions are no part of it."""
+    return [
+        str(part)
+        for place, part in enumerate(location)
+        if isinstance(part, int) or place == len(location) - 1 or part in _fields_at(spec, location[:place])
+    ]
+
+
 def _fields_at(spec: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """The field names of the (nested) spec at a path; tags of unions are stepped over."""
     here: list[type[BaseModel]] = [spec]
     for part in path:
-        inner = [t for model in here for t in _models_in(model.model_fields[part].annotation)] if all(
-            isinstance(part, str) and part in model.model_fields for model in here
-        ) else [m for m in here if isinstance(part, str) and _default_kind(m) == part] or here
+        inner = (
+            [t for model in here for t in _models_in(model.model_fields[part].annotation)]
+            if all(isinstance(part, str) and part in model.model_fields for model in here)
+            else [m for m in here if isinstance(part, str) and _default_kind(m) == part] or here
+        )
         here = inner or here
     return sorted({name for model in here for name in model.model_fields})
 

@@ -7,6 +7,8 @@ the key of the catalogue. `tests/core/test_text.py` fails when a template in the
 from __future__ import annotations
 
 import json
+import math
+import numbers
 import os
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -53,7 +55,9 @@ class Text:
 
     def in_language(self, language: Language) -> str:
         """The filled sentence; values that are texts themselves follow the same language."""
-        template = self.template if language == "en" else chinese_catalogue().get(self.template, self.template)
+        template = (
+            self.template if language == "en" else chinese_catalogue().get(self.template, self.template)
+        )
         if not self.values:
             return template
         return template.format(
@@ -87,14 +91,32 @@ class Text:
         values = cast(dict[str, object], entry.get("values", {}))
         return cls(
             str(entry["template"]),
-            {k: cls.from_json(v) if isinstance(v, dict) and "template" in v else v for k, v in values.items()},
+            {k: _lively(v) for k, v in values.items()},
         )
 
 
 def _plain(value: object) -> object:
     if isinstance(value, Text):
         return value.to_json()
-    return value if isinstance(value, int | float | str | bool) else str(value)
+    if isinstance(value, bool | str):
+        return value
+    # numpy's numbers too: as text they could not be formatted again after reading.
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        number = float(value)
+        return number if math.isfinite(number) else {"number": str(number)}
+    return str(value)
+
+
+def _lively(value: object) -> object:
+    if isinstance(value, dict):
+        entry = cast(dict[str, object], value)
+        if "template" in entry:
+            return Text.from_json(entry)
+        if "number" in entry:  # JSON has no NaN and no infinity
+            return float(str(entry["number"]))
+    return cast(object, value)
 
 
 def say(template: str, /, **values: object) -> Text:

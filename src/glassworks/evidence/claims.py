@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -55,7 +55,7 @@ class Evidence:
     def __getitem__(self, name: str) -> Measurement:
         """The measurement of this name; a missing one raises Missing, which makes a claim UNDECIDED."""
         if name not in self.measurements:
-            raise Missing("measurement", name, self.measurements)
+            raise Missing(name, self.measurements)
         return self.measurements[name]
 
     def __contains__(self, name: object) -> bool:
@@ -64,6 +64,10 @@ class Evidence:
 
 class Missing(UnknownName):
     """A measurement that a claim needs and this run does not have."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__("measurement", name, known)
+        self.name = name
 
 
 @dataclass(frozen=True)
@@ -139,13 +143,34 @@ def _judge_one(claim: Claim, evidence: Evidence) -> Verdict:
         because = say("not measured in this run: {missing}", missing=", ".join(missing))
         finding = Finding(Outcome.UNDECIDED, nothing, "", because)
     else:
-        seeds = max((evidence[name].seeds for name in claim.needs), key=len, default=())
-        finding = claim.test(evidence)
+        # The least repeated measurement decides whether there are seeds enough.
+        seeds = min(
+            (evidence[name].seeds for name in claim.needs if evidence[name].seeds), key=len, default=()
+        )
+        finding = _tested(claim, evidence)
         if finding.outcome is not Outcome.UNDECIDED:
             finding = _held_back(claim, evidence, finding, seeds)
     return Verdict(
-        claim.key, claim.says, claim.where, finding.outcome, finding.value, finding.unit, finding.because, seeds, evidence.scale
+        claim.key,
+        claim.says,
+        claim.where,
+        finding.outcome,
+        finding.value,
+        finding.unit,
+        finding.because,
+        seeds,
+        evidence.scale,
     )
+
+
+def _tested(claim: Claim, evidence: Evidence) -> Finding:
+    try:
+        return claim.test(evidence)
+    except Missing as problem:
+        nothing = Interval(float("nan"), float("nan"), float("nan"), 0)
+        return Finding(
+            Outcome.UNDECIDED, nothing, "", say("not measured in this run: {missing}", missing=problem.name)
+        )
 
 
 def _held_back(claim: Claim, evidence: Evidence, finding: Finding, seeds: tuple[int, ...]) -> Finding:

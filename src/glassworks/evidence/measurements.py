@@ -42,6 +42,12 @@ class Measurement:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", np.asarray(self.values, dtype=np.float64))
+        # numpy's labels would not pass through JSON.
+        plain = {
+            dim: tuple(v.item() if isinstance(v, np.generic) else v for v in self.coords[dim])
+            for dim in self.dims
+        }
+        object.__setattr__(self, "coords", plain)
         expected = tuple(len(self.coords[dim]) for dim in self.dims)
         assert self.values.shape == expected, f"{self.name}: shape {self.values.shape}, labels {expected}"
 
@@ -62,7 +68,9 @@ class Measurement:
             values = np.take(values, known.index(label), axis=dims.index(dim))
             dims.remove(dim)
         coords = {dim: self.coords[dim] for dim in dims}
-        return Measurement(self.name, self.says, values, tuple(dims), coords, self.unit, self.caveats, self.columns)
+        return Measurement(
+            self.name, self.says, values, tuple(dims), coords, self.unit, self.caveats, self.columns
+        )
 
     def along(self, dim: str) -> NDArray[np.float64]:
         """The numeric labels of a dimension, e.g. the steps of a curve."""
@@ -78,10 +86,15 @@ class Measurement:
         """Long form: one column per dimension, then metric, value and unit."""
         grid = np.meshgrid(*[np.arange(len(self.coords[d])) for d in self.dims], indexing="ij")
         columns: dict[str, list[Any]] = {
-            dim: [self.coords[dim][i] for i in axis.ravel()] for dim, axis in zip(self.dims, grid, strict=True)
+            dim: [self.coords[dim][i] for i in axis.ravel()]
+            for dim, axis in zip(self.dims, grid, strict=True)
         }
         size = self.values.size
-        return columns | {"metric": [self.name] * size, "value": self.values.ravel().tolist(), "unit": [self.unit] * size}
+        return columns | {
+            "metric": [self.name] * size,
+            "value": self.values.ravel().tolist(),
+            "unit": [self.unit] * size,
+        }
 
     def to_pandas(self) -> pd.DataFrame:
         """The long table as a pandas frame."""
@@ -111,20 +124,39 @@ def save_table(measurements: Iterable[Measurement], path: Path) -> None:
     import pandas as pd
 
     measurements = list(measurements)
-    frame = pd.concat([m.to_pandas() for m in measurements], ignore_index=True) if measurements else pd.DataFrame()
+    frame = (
+        pd.concat([m.to_pandas() for m in measurements], ignore_index=True)
+        if measurements
+        else pd.DataFrame()
+    )
+    # A measurement without a dimension leaves gaps, and pandas turns whole numbers with gaps into 0.0, 1.0.
+    for name in frame.columns:
+        known = frame[name].dropna()
+        if (
+            name != "value"
+            and known.dtype.kind == "f"
+            and (known == known.round()).all()
+            and len(known) < len(frame)
+        ):
+            frame[name] = frame[name].astype("Int64")
     if path.suffix == ".csv":
         write_bytes(path, frame.to_csv(index=False).encode())
     elif path.suffix == ".parquet":
         # One column may hold labels of two types (0, 1, "all"): Parquet wants one.
         for name in frame.columns:
-            if name != "value" and len({type(v) for v in frame[name]}) > 1:
-                frame[name] = frame[name].map(lambda v: None if v != v else str(v))
+            if name != "value" and len({type(v) for v in frame[name].dropna()}) > 1:
+                frame[name] = frame[name].map(lambda v: None if pd.isna(v) else str(v))
         write_atomically(path, lambda temporary: frame.to_parquet(temporary, index=False))
     else:
         raise InvalidInput(
-            say("a table cannot be written as {suffix}", suffix=path.suffix or "-"), right=say(".csv or .parquet")
+            say("a table cannot be written as {suffix}", suffix=path.suffix or "-"),
+            right=say(".csv or .parquet"),
         )
-    meanings = {"metric": "name of the measurement", "value": "the number, in `unit`", "unit": "unit of `value`"}
+    meanings = {
+        "metric": "name of the measurement",
+        "value": "the number, in `unit`",
+        "unit": "unit of `value`",
+    }
     for m in measurements:
         meanings |= dict(m.columns)
     write_json(path.with_name(path.name + ".columns.json"), meanings)
@@ -138,7 +170,10 @@ def save_measurements(folder: Path, measurements: Sequence[Measurement]) -> None
     write_bytes(folder / "measurements.npz", data)
     write_json(
         folder / "measurements.json",
-        {"arrays_sha256": hashlib.sha256(data).hexdigest(), "measurements": [_header_of(m) for m in measurements]},
+        {
+            "arrays_sha256": hashlib.sha256(data).hexdigest(),
+            "measurements": [_header_of(m) for m in measurements],
+        },
     )
 
 
@@ -152,7 +187,7 @@ def load_measurements(folder: Path) -> dict[str, Measurement]:
             raise ValueError("its digest is not the one in measurements.json")
         arrays = np.load(io.BytesIO(data), allow_pickle=False)
         return {h["name"]: _from_header(h, arrays[h["name"]]) for h in found["measurements"]}
-    except (ValueError, KeyError, OSError, TypeError) as problem:
+    except (ValueError, KeyError, OSError, TypeError, AssertionError) as problem:
         raise BrokenFile(
             say("{path} is damaged: {reason}", path=str(path), reason=str(problem)),
             right=say("measure again from the stored models"),

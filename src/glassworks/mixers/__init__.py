@@ -1,1 +1,26 @@
-"""TODO."""
+"""How tokens exchange information: each mixer is a spec, a module and a slow reference."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from glassworks.core.shelf import Shelf
+from glassworks.mixers.base import Heads, Memory, Mixed, Mixer, MixerSpec, attention_map
+from glassworks.mixers.linear import Linear
+from glassworks.mixers.softmax import Softmax
+
+MIXERS: Shelf[MixerSpec] = Shelf("mixer", Softmax, Linear)
+AnyMixer = Annotated[Softmax | Linear, Field(discriminator="kind")]
+
+__all__ = [
+    "MIXERS",
+    "AnyMixer",
+    "Heads",
+    "Linear",
+    "Memory",
+    "Mixed",
+    "Mixer",
+    "MixerSpec",
+    "Softmax",
+    "attention_map",
+]

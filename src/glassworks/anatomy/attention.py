@@ -1,0 +1,256 @@
+"""Watching attention itself: the scaled dot product, the model's own softmax, whatever the library calls.
+
+A function mode sees every torch call of the watched forward pass, runs it unchanged and hands the parts (q, k, v, scores,
+pattern, z) to a listener. With no listener for a part, nothing is computed for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from glassworks.core.errors import InvalidInput, StrangeModel
+from glassworks.core.text import say
+
+PARTS = ("q", "k", "v", "scores", "pattern", "z")
+_SDPA = {F.scaled_dot_product_attention}
+_SOFTMAX = {F.softmax, torch.softmax, Tensor.softmax}
+_PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm}
+_PRODUCTS_WITH_BIAS = {torch.baddbmm, Tensor.baddbmm}
+_PACKED = {F.multi_head_attention_forward}
+
+# What pattern @ v may differ from the model's own output, relative to the largest output: kernels sum in another order.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+
+
+class Listener(Protocol):
+    """Receives the parts of one attention call; heads stand second, positions third, in every tensor."""
+
+    def wants(self, part: str) -> bool:
+        """Whether this part shall be handed over."""
+        ...
+
+    def edits(self, part: str) -> bool:
+        """Whether the listener may replace this part."""
+        ...
+
+    def see(self, part: str, tensor: Tensor) -> Tensor | None:
+        """Takes a part; a returned tensor replaces it in the pass."""
+        ...
+
+    def finish(self, call: AttentionCall) -> None:
+        """Ends a call."""
+        ...
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """What is known of one attention call after it.
+
+    `kind` is "sdpa", "softmax", "packed" or "linear"; `error` is max |pattern @ v - output| where the map was
+    recomputed (NaN otherwise), `allowed` the largest error that summing in another order explains, `scale` the
+    factor of q k^T (NaN where the model computes its scores itself).
+    """
+
+    kind: str
+    error: float = math.nan
+    allowed: float = math.nan
+    scale: float = math.nan
+
+
+class AttentionWatch(TorchFunctionMode):
+    """Hands the attention calls of a forward pass to whatever `listener()` returns at that moment."""
+
+    def __init__(self, listener: Callable[[], Listener | None]) -> None:
+        super().__init__()
+        self._listener = listener
+        self._product: tuple[Tensor, Tensor, Tensor] | None = None
+        self._waiting: tuple[Tensor, Listener] | None = None
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Runs one torch function, listening where it belongs to attention."""
+        kwargs = kwargs or {}
+        if func in _PRODUCTS or func in _PRODUCTS_WITH_BIAS:
+            return self._on_product(func, args, kwargs)
+        if func in _SOFTMAX:
+            return self._on_softmax(func, args, kwargs)
+        if func in _SDPA:
+            listener = self._listener()
+            return func(*args, **kwargs) if listener is None else _scaled_dot_product(func, listener, *args, **kwargs)
+        if func in _PACKED:
+            return self._on_packed(func, args, kwargs)
+        return func(*args, **kwargs)
+
+    def _on_softmax(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        listener = self._listener()
+        scores: Any = args[0] if args else kwargs.get("input")
+        dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+        if listener is None or scores.ndim != 4 or dim not in (-1, 3):
+            return func(*args, **kwargs)
+        if self._product is not None and self._product[2].numel() == scores.numel():
+            queries, keys, _ = self._product
+            _show(listener, "q", _with_heads(queries, scores), source=say("the model computes its scores itself"))
+            _show(listener, "k", _with_heads(keys.transpose(-1, -2), scores), source=say("the model computes its scores itself"))
+        self._product = None
+        changed = listener.see("scores", scores) if listener.wants("scores") else None
+        if changed is not None:
+            args, kwargs = ((changed, *args[1:]), kwargs) if args else (args, {**kwargs, "input": changed})
+        pattern = func(*args, **kwargs)
+        if listener.wants("pattern"):
+            replaced = listener.see("pattern", pattern)
+            pattern = pattern if replaced is None else replaced.to(pattern.dtype)
+        self._waiting = (pattern, listener)
+        return pattern
+
+    def _on_product(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        left, right = _factors(args, kwargs, offset=1 if func in _PRODUCTS_WITH_BIAS else 0)
+        if self._waiting is not None and left.numel() == self._waiting[0].numel():
+            pattern, listener = self._waiting
+            self._waiting = None
+            values = _with_heads(right, pattern)
+            if listener.wants("v"):
+                replaced = listener.see("v", values)
+                if replaced is not None:
+                    args = (args[0], replaced.reshape(right.shape), *args[2:])
+            out = func(*args, **kwargs)
+            if listener.wants("z"):
+                replaced = listener.see("z", _with_heads(out, pattern))
+                out = out if replaced is None else replaced.reshape(out.shape)
+            listener.finish(AttentionCall("softmax"))
+            return out
+        out = func(*args, **kwargs)
+        if self._listener() is not None and isinstance(out, Tensor) and out.ndim >= 3:
+            self._product = (left, right, out)
+        return out
+
+    def _on_packed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """torch.nn.MultiheadAttention hides its insides; asked a second time with weights, it tells them."""
+        listener = self._listener()
+        out = func(*args, **kwargs)
+        if listener is None:
+            return out
+        for part in ("q", "k", "v", "scores", "z"):
+            if listener.edits(part):
+                _refuse(part, say("torch.nn.MultiheadAttention hides it"))
+        if listener.wants("pattern"):
+            weights: Any = func(*args, **{**kwargs, "need_weights": True, "average_attn_weights": False})[1]
+            if listener.see("pattern", weights if weights.ndim == 4 else weights[None]) is not None:
+                _refuse("pattern", say("torch.nn.MultiheadAttention hides it"))
+        listener.finish(AttentionCall("packed"))
+        return out
+
+
+def _scaled_dot_product(
+    func: Any,
+    listener: Listener,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    **options: Any,
+) -> Tensor:
+    query, key, value = _heard(listener, "q", query), _heard(listener, "k", key), _heard(listener, "v", value)
+    scale = options.get("scale") or 1.0 / math.sqrt(query.shape[-1])
+    pattern: Tensor | None = None
+    replaced = False
+    if listener.wants("scores") or listener.wants("pattern"):
+        plain = masked_scores(query, key, attn_mask, is_causal, scale)
+        scores = _heard(listener, "scores", plain)
+        plain_pattern = torch.softmax(scores, dim=-1).nan_to_num(0.0)
+        pattern = _heard(listener, "pattern", plain_pattern)
+        replaced = scores is not plain or pattern is not plain_pattern
+    if replaced and pattern is not None:
+        out = torch.matmul(pattern.to(value.dtype), spread_heads(value, query.shape[1]))
+        call = AttentionCall("sdpa", scale=scale)
+    else:
+        out = func(query, key, value, attn_mask=attn_mask, dropout_p=dropout_p, is_causal=is_causal, **options)
+        checked = pattern is not None and dropout_p == 0.0
+        error = disagreement(pattern, value, out) if pattern is not None and checked else math.nan
+        call = AttentionCall("sdpa", error, TOLERANCE[out.dtype] * max(1.0, float(out.abs().max())) if checked else math.nan, scale)
+    out = _heard(listener, "z", out)
+    listener.finish(call)
+    return out
+
+
+def _heard(listener: Listener, part: str, tensor: Tensor) -> Tensor:
+    """The part, or what the listener puts in its place."""
+    replaced = listener.see(part, tensor) if listener.wants(part) else None
+    return tensor if replaced is None else replaced.to(tensor.dtype)
+
+
+def masked_scores(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float) -> Tensor:
+    """The scores in float32 (float64 stays), masked ones at minus infinity, as the documentation of torch's call defines them."""
+    exact = torch.promote_types(query.dtype, torch.float32)
+    scores = query.to(exact) @ spread_heads(key, query.shape[1]).to(exact).transpose(-1, -2) * scale
+    if is_causal:
+        future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(future, -math.inf)
+    if mask is not None and mask.dtype == torch.bool:
+        scores = scores.masked_fill(~mask, -math.inf)
+    elif mask is not None:
+        # A mask at the lowest number of its type is meant as minus infinity.
+        lowest = torch.finfo(mask.dtype).min
+        scores = torch.where(mask <= lowest, -math.inf, scores + mask.to(exact))
+    return scores
+
+
+def spread_heads(tensor: Tensor, heads: int) -> Tensor:
+    """Repeats key/value heads so that each query head has its own, as grouped-query attention reads them."""
+    return tensor if tensor.shape[1] == heads else tensor.repeat_interleave(heads // tensor.shape[1], dim=1)
+
+
+def disagreement(pattern: Tensor, value: Tensor, out: Tensor) -> float:
+    """max |pattern @ v - output| over queries that see anything, in float32."""
+    again = pattern @ spread_heads(value, pattern.shape[1]).to(pattern.dtype)
+    seen = pattern.sum(-1, keepdim=True) > 0
+    return float(((again - out.to(pattern.dtype)).abs() * seen).max())
+
+
+def check_agreement(call: AttentionCall, layer: int) -> None:
+    """Raises StrangeModel where a recomputed map does not give the model's own output."""
+    if call.error > call.allowed:
+        raise StrangeModel(
+            say(
+                "the attention map of layer {layer}, recomputed from its queries and keys, does not give the model's output",
+                layer=layer,
+            ),
+            given=f"max |pattern @ v - z| = {call.error:.3g}, allowed {call.allowed:.3g}",
+            right=say("load the model with attn_implementation='eager', so that it computes its map itself"),
+        )
+
+
+def _factors(args: tuple[Any, ...], kwargs: dict[str, Any], offset: int) -> tuple[Any, Any]:
+    """The two factors of a product, given by position or by name in their order."""
+    named = [value for value in kwargs.values() if isinstance(value, Tensor)]
+    left, right = [*args, *named][offset : offset + 2]
+    return left, right
+
+
+def _with_heads(tensor: Tensor, like: Tensor) -> Tensor:
+    """A product's operand with batch and heads apart, as in `like` (batch head query key)."""
+    return tensor if tensor.ndim == 4 else tensor.reshape(*like.shape[:2], *tensor.shape[-2:])
+
+
+def _show(listener: Listener, part: str, tensor: Tensor, source: Any) -> None:
+    if listener.edits(part):
+        _refuse(part, source)
+    if listener.wants(part):
+        listener.see(part, tensor)
+
+
+def _refuse(part: str, source: Any) -> None:
+    raise InvalidInput(
+        say("{part} cannot be replaced here: {source}", part=part, source=source),
+        right=say("load the model with attn_implementation='sdpa', or replace the pattern"),
+    )

@@ -1,0 +1,160 @@
+"""The parts of a transformer, as values, and `find_anatomy`, which finds them by watching one forward pass."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from glassworks.anatomy.calls import Caller
+from glassworks.core.errors import StrangeModel
+from glassworks.core.text import Text, say
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A place to listen: what goes into or comes out of one module."""
+
+    side: Literal["in", "out"]
+    path: str
+
+
+@dataclass(frozen=True)
+class LayerPlaces:
+    """The parts of one layer, as module paths.
+
+    `mixer` is the attention submodule; `taps` says where each site of the layer is read ("mixer.in", "mixer.out",
+    "mid", "feedforward.in|out|pre|post"); `missing` says why a site is not there. `mid_is_sum` is true where the stream
+    between the halves is in + mixer.out (pre-norm) and false where it is that sum after a norm (post-norm).
+    `attention` is "sdpa", "softmax" (the model computes its map), "linear" (a mixer linear in its values), "packed"
+    (torch.nn.MultiheadAttention) or "none".
+    """
+
+    path: str
+    mixer: str | None
+    mixer_norm: str | None
+    feedforward: tuple[str, ...]
+    feedforward_norm: str | None
+    taps: Mapping[str, Tap]
+    missing: Mapping[str, Text]
+    mid_is_sum: bool
+    attention: str
+    value_linear: str | None
+    heads: int
+    kv_heads: int
+    head_width: int
+    causal: bool
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Where a transformer keeps its parts; every path names a module of the untouched model.
+
+    `readout` are the modules that turn the last layer's output into logits, in order (`readout_exact` says whether
+    calling them one after the other gives the model's logits bit for bit); with `tied_head` the logits are the inner
+    products with the token embedding and no module computes them.
+    """
+
+    stack: str
+    layers: tuple[LayerPlaces, ...]
+    embedding: str
+    positions: str | None
+    norm: str | None
+    head: str | None
+    readout: tuple[str, ...]
+    readout_exact: bool
+    tied_head: bool
+    width: int
+    vocabulary: int
+    feedforward_width: int | None
+    context: int | None
+    notes: tuple[Text, ...] = field(default=())
+
+    @property
+    def depth(self) -> int:
+        """Number of layers."""
+        return len(self.layers)
+
+    @property
+    def causal(self) -> bool:
+        """Whether no layer looks ahead."""
+        return all(layer.causal for layer in self.layers)
+
+    @property
+    def heads(self) -> int:
+        """Query heads of the layer that has most."""
+        return max(layer.heads for layer in self.layers)
+
+    def rows(self) -> list[tuple[Text, str]]:
+        """What was found, one line a part, for a report."""
+        first = self.layers[0]
+        kinds = ", ".join(dict.fromkeys(layer.attention for layer in self.layers))
+        return [
+            (say("layers"), f"{self.depth} ({self.stack})"),
+            (say("width"), str(self.width)),
+            (say("vocabulary"), str(self.vocabulary)),
+            (say("longest sequence"), str(self.context) if self.context else "-"),
+            (say("query heads, key-value heads, head width"), f"{first.heads}, {first.kv_heads}, {first.head_width}"),
+            (say("attention, as computed"), kinds),
+            (say("looks ahead"), str(say("no")) if self.causal else str(say("yes"))),
+            (say("token embedding"), self.embedding),
+            (say("position embedding"), self.positions or "-"),
+            (say("attention of layer 0"), first.mixer or "-"),
+            (say("feed-forward of layer 0"), ", ".join(first.feedforward) or "-"),
+            (say("final norm"), self.norm or "-"),
+            (say("head"), self.head or (self.embedding if self.tied_head else "-")),
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name}: {value}" for name, value in self.rows())
+
+
+PROBE_LENGTH = 7  # odd, longer than any shared window, short enough for every context
+
+
+def find_anatomy(
+    model: nn.Module, probe: Int[Tensor, "batch position"] | None = None, *, layers: str | None = None
+) -> Anatomy:
+    """The parts of a model, found by watching one forward pass on the probe (by default seven different tokens).
+
+    `layers` names the stack (a module path) where several could be meant. Raises StrangeModel, saying what was seen.
+    """
+    # Deferred: `discover` needs the values of this module.
+    from glassworks.anatomy.discover import discover
+
+    if probe is None:
+        probe = default_probe(model)
+    return discover(model, probe, layers)
+
+
+def default_probe(model: nn.Module) -> Int[Tensor, "batch position"]:
+    """Seven tokens, as different as the vocabulary allows, on the model's device."""
+    embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    if not embeddings:
+        raise StrangeModel(
+            say("{model} has no torch.nn.Embedding, so its vocabulary is not known", model=type(model).__name__),
+            right=say("give token ids to watch: find_anatomy(model, probe)"),
+        )
+    vocabulary = config_number(model, "vocab_size") or max(e.num_embeddings for e in embeddings)
+    length = min(PROBE_LENGTH, config_number(model, "max_position_embeddings") or PROBE_LENGTH)
+    # Neighbours of a middle token: the low ids are often padding, which some models skip when they count positions.
+    ids = (torch.arange(length) + vocabulary // 2) % vocabulary
+    return ids[None].to(embeddings[0].weight.device)
+
+
+def config_number(model: nn.Module, name: str) -> int | None:
+    """A positive whole number of the model's own config, where it has one by that name."""
+    value: Any = getattr(getattr(model, "config", None), name, None)
+    return value if isinstance(value, int) and value > 0 else None
+
+
+def module_at(model: nn.Module, path: str) -> nn.Module:
+    """The module at a dotted path; the model itself for the empty one."""
+    return model.get_submodule(path)
+
+
+def call_of(model: nn.Module) -> Caller:
+    """How the model is called with token ids."""
+    return Caller.of(model)

@@ -1,0 +1,256 @@
+"""Subject: a model under examination, with its tokenizer or alphabet, its anatomy and its origin."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from glassworks.anatomy.alphabet import Alphabet, legible
+from glassworks.anatomy.calls import Caller, tensor_of
+from glassworks.anatomy.capture import Activations, capture
+from glassworks.anatomy.discover import readout_of
+from glassworks.anatomy.edits import Edit, hooked
+from glassworks.anatomy.labels import token_texts
+from glassworks.anatomy.places import Anatomy, find_anatomy
+from glassworks.anatomy.sites import NameFilter, choose_sites
+from glassworks.anatomy.taps import AttentionDesk
+from glassworks.anatomy.tokens import TokenBatch, Tokenizer, check_tokens, padded
+from glassworks.core.errors import InvalidInput
+from glassworks.core.spec import Spec
+from glassworks.core.text import Text, say
+
+Prompt = str | Sequence[str] | Tensor | Sequence[int] | TokenBatch
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model came from: its name, the folder or address, the revision, and what to know about it."""
+
+    name: str
+    source: str = ""
+    revision: str = ""
+    notes: tuple[Text, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A model to look into. The model itself stays untouched: same weights, same code, same numbers.
+
+    `world` is the task it was trained on, where that is known. Prompts are texts, token ids or a TokenBatch; text needs
+    a tokenizer or an alphabet.
+    """
+
+    model: nn.Module
+    anatomy: Anatomy
+    tokenizer: Tokenizer | Alphabet | None = None
+    origin: Origin = Origin("model")  # noqa: RUF009 - a frozen value
+    world: Spec | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        tokenizer: Tokenizer | Alphabet | None = None,
+        *,
+        origin: Origin | None = None,
+        world: Spec | None = None,
+        layers: str | None = None,
+    ) -> "Subject":
+        """Finds the anatomy of a live model; `layers` names the stack where several could be meant."""
+        found = find_anatomy(model, layers=layers)
+        return cls(model, found, tokenizer, origin or Origin(type(model).__name__), world)
+
+    @cached_property
+    def desk(self) -> AttentionDesk:
+        """Where capture and edits share one watch on attention; for this room's use."""
+        return AttentionDesk(self.model, self.anatomy)
+
+    @cached_property
+    def modules(self) -> frozenset[str]:
+        """All module paths."""
+        return frozenset(path for path, _ in self.model.named_modules() if path)
+
+    @cached_property
+    def _call(self) -> Caller:
+        return Caller.of(self.model)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the token embedding."""
+        return next(self.model.get_submodule(self.anatomy.embedding).parameters()).device
+
+    @property
+    def parameter_count(self) -> int:
+        """Parameters, shared ones counted once."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    def forward(self, batch: TokenBatch) -> Float[Tensor, "batch position vocabulary"]:
+        """The plain model's logits; no hook of ours is involved."""
+        check_tokens(batch.ids, self.anatomy.vocabulary, self.anatomy.context)
+        if batch.mask is not None and not self._call.pads:
+            raise InvalidInput(
+                say("this model cannot be told which tokens are padding"), right=say("sequences of one length")
+            )
+        here = batch.to(self.device)
+        logits = tensor_of(self._call(here.ids, here.mask))
+        assert logits is not None, "the anatomy saw three dimensions"
+        return logits
+
+    def batch(self, prompt: Prompt, *, padding: str = "right", prepend_bos: bool | None = None) -> TokenBatch:
+        """Tokens with labels from texts or ids; several texts are padded on the given side.
+
+        `prepend_bos` None leaves a beginning-of-sequence token to the tokenizer, as its makers set it.
+        """
+        if isinstance(prompt, TokenBatch):
+            return prompt
+        if isinstance(prompt, Tensor):
+            ids = prompt if prompt.ndim != 1 else prompt[None]
+            check_tokens(ids, self.anatomy.vocabulary, self.anatomy.context)
+            return TokenBatch(ids.long(), None, self.labels(ids[0].tolist()))
+        if isinstance(prompt, str):
+            rows = [self._encode(prompt, prepend_bos)]
+        elif all(isinstance(part, int) for part in prompt):
+            rows = [[int(part) for part in prompt]]
+        else:
+            rows = [self._encode(str(text), prepend_bos) for text in prompt]
+        made = padded(rows, side=padding)
+        check_tokens(made.ids, self.anatomy.vocabulary, self.anatomy.context)
+        return TokenBatch(made.ids, made.mask, self.labels(made.ids[0].tolist()))
+
+    def to_tokens(self, prompt: str | Sequence[str], *, prepend_bos: bool | None = None) -> Int[Tensor, "batch position"]:
+        """Token ids of a text, or of several (padded on the right)."""
+        return self.batch(prompt, prepend_bos=prepend_bos).ids
+
+    def to_str_tokens(self, prompt: Prompt, *, prepend_bos: bool | None = None) -> list[str]:
+        """The text of each token of one prompt; a character split over tokens is shown whole with a badge."""
+        return self._texts(self.batch(prompt, prepend_bos=prepend_bos).ids[0].tolist())
+
+    def to_string(self, tokens: Tensor | Sequence[int]) -> str:
+        """The text of token ids."""
+        ids = [int(token) for token in (tokens.flatten().tolist() if isinstance(tokens, Tensor) else tokens)]
+        match self.tokenizer:
+            case Alphabet() as alphabet:
+                return alphabet.decode(ids)
+            case None:
+                return " ".join(str(token) for token in ids)
+            case tokenizer:
+                return tokenizer.decode(ids, skip_special_tokens=False)
+
+    def labels(self, ids: Sequence[int]) -> tuple[str, ...]:
+        """The legible text of each token: blanks visible, split characters whole."""
+        return tuple(legible(text) for text in self._texts(ids))
+
+    def run_with_cache(
+        self, prompt: Prompt, names: NameFilter = None, *, stop_at_layer: int | None = None
+    ) -> tuple[Tensor, Activations]:
+        """One pass: (logits, activations at the sites that `names` chooses; None means all).
+
+        With `stop_at_layer=n` the pass leaves before layer n, and the first value is the residual stream there.
+        """
+        sites = choose_sites(names, self.anatomy, self.modules)
+        activations = capture(self, self.batch(prompt), sites, stop_at_layer)
+        first = activations.logits if stop_at_layer is None else activations.stream
+        assert first is not None
+        return first, activations
+
+    def run_with_hooks(self, prompt: Prompt, fwd_hooks: Sequence[tuple[NameFilter, Edit]] = ()) -> Tensor:
+        """The logits with `fn(tensor, hook)` called at each named site; a returned tensor replaces the one there."""
+        with self.hooks(fwd_hooks):
+            return self.forward(self.batch(prompt))
+
+    def hooks(self, fwd_hooks: Sequence[tuple[NameFilter, Edit]]) -> AbstractContextManager["Subject"]:
+        """The same hooks for the length of a `with`; they are removed at its end, also after an error."""
+        return hooked(self, fwd_hooks)
+
+    def read_stream(self, stream: Float[Tensor, "batch position width"]) -> Float[Tensor, "batch position vocabulary"]:
+        """Logits read from a residual stream as the model reads its last layer's: final norm, then head."""
+        return readout_of(self.model, self.anatomy, stream)
+
+    def generate(
+        self, prompt: Prompt, new_tokens: int = 20, *, temperature: float = 0.0, seed: int = 0
+    ) -> Int[Tensor, "batch position"]:
+        """The prompt's tokens and what follows: greedy at temperature 0, otherwise sampled from the seed's own generator.
+
+        Greedy continuation uses the model's own `generate` with its cache where it has one; edits apply to it too.
+        """
+        batch = self.batch(prompt, padding="left").to(self.device)
+        own: Any = getattr(self.model, "generate", None)
+        if temperature == 0.0 and own is not None:
+            return self._own_greedy(own, batch, new_tokens)
+        generator = torch.Generator(device=self.device).manual_seed(seed)
+        return self.continued(batch, new_tokens, temperature, generator)
+
+    def continued(
+        self, batch: TokenBatch, new_tokens: int, temperature: float, generator: torch.Generator | None
+    ) -> Int[Tensor, "batch position"]:
+        """Token by token without a cache; the oracle that cached generation is compared with."""
+        ids, mask = batch.ids, batch.mask
+        for _ in range(new_tokens):
+            with torch.no_grad():
+                last = self.forward(TokenBatch(ids, mask))[:, -1].float()
+            if temperature == 0.0:
+                chosen = last.argmax(-1, keepdim=True)
+            else:
+                chosen = torch.multinomial(torch.softmax(last / temperature, -1), 1, generator=generator)
+            ids = torch.cat([ids, chosen], 1)
+            mask = None if mask is None else torch.cat([mask, torch.ones_like(chosen, dtype=torch.bool)], 1)
+        return ids
+
+    def _own_greedy(self, own: Any, batch: TokenBatch, new_tokens: int) -> Tensor:
+        check_tokens(batch.ids, self.anatomy.vocabulary, self.anatomy.context)
+        if self.anatomy.context is not None and batch.ids.shape[1] + new_tokens > self.anatomy.context:
+            raise InvalidInput(
+                say("prompt and new tokens are longer than the model's context"),
+                given=say("{count} tokens", count=batch.ids.shape[1] + new_tokens),
+                right=say("at most {context} tokens", context=self.anatomy.context),
+            )
+        result: Tensor = own(
+            batch.ids,
+            attention_mask=batch.real.long(),
+            max_new_tokens=new_tokens,
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=0,
+        )
+        return result
+
+    def _encode(self, text: str, prepend_bos: bool | None) -> list[int]:
+        if text == "":
+            raise InvalidInput(say("the prompt is empty"), right=say("at least one character"))
+        match self.tokenizer:
+            case Alphabet() as alphabet:
+                return alphabet.encode(text)
+            case None:
+                raise InvalidInput(
+                    say("this model has no tokenizer, so text means nothing to it"),
+                    given=text,
+                    right=say("token ids, or Subject.of(model, tokenizer)"),
+                )
+            case tokenizer:
+                return _with_bos(tokenizer, text, prepend_bos)
+
+    def _texts(self, ids: Sequence[int]) -> list[str]:
+        match self.tokenizer:
+            case Alphabet() as alphabet:
+                return [alphabet.characters[token] for token in ids]
+            case None:
+                return [str(token) for token in ids]
+            case tokenizer:
+                return token_texts(tokenizer, ids)
+
+
+def _with_bos(tokenizer: Tokenizer, text: str, prepend_bos: bool | None) -> list[int]:
+    if prepend_bos is None:
+        return tokenizer.encode(text)
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    if not prepend_bos:
+        return ids
+    beginning: Any = getattr(tokenizer, "bos_token_id", None)
+    if beginning is None:
+        raise InvalidInput(say("this tokenizer has no beginning-of-sequence token"), right=say("prepend_bos=False"))
+    return [int(beginning), *ids]

@@ -1,0 +1,90 @@
+"""TokenBatch: token ids with their padding and the legible text of each token."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from glassworks.core.errors import InvalidInput
+from glassworks.core.text import say
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """What is asked of a tokenizer; those of transformers do."""
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a text."""
+        ...
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        """Text of token ids."""
+        ...
+
+    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]:
+        """The tokenizer's own spelling of each token."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class TokenBatch:
+    """Token ids; `mask` is True on real tokens (None: no padding); `labels` are the legible texts of the first
+    sequence's tokens, the one that figures show.
+    """
+
+    ids: Int[Tensor, "batch position"]
+    mask: Bool[Tensor, "batch position"] | None = None
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.labels:
+            object.__setattr__(self, "labels", tuple(str(int(token)) for token in self.ids[0]))
+
+    @property
+    def real(self) -> Bool[Tensor, "batch position"]:
+        """True on real tokens, also where nothing is padded."""
+        return torch.ones_like(self.ids, dtype=torch.bool) if self.mask is None else self.mask
+
+    def to(self, device: torch.device) -> "TokenBatch":
+        """The same batch on a device."""
+        return TokenBatch(self.ids.to(device), None if self.mask is None else self.mask.to(device), self.labels)
+
+
+def padded(rows: Sequence[Sequence[int]], *, side: str = "right", filler: int = 0) -> TokenBatch:
+    """A batch of sequences of different lengths; `side` is where the filler goes. Raises InvalidInput for an empty one."""
+    if not rows or any(len(row) == 0 for row in rows):
+        raise InvalidInput(say("the prompt is empty"), right=say("at least one token"))
+    length = max(len(row) for row in rows)
+    ids = torch.full((len(rows), length), filler, dtype=torch.long)
+    mask = torch.zeros(len(rows), length, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        place = slice(0, len(row)) if side == "right" else slice(length - len(row), length)
+        ids[index, place] = torch.tensor(list(row))
+        mask[index, place] = True
+    return TokenBatch(ids, None if bool(mask.all()) else mask)
+
+
+def check_tokens(ids: Tensor, vocabulary: int, context: int | None) -> None:
+    """Raises InvalidInput for no tokens, ids outside the vocabulary, or more tokens than the model has positions."""
+    if ids.ndim != 2 or ids.numel() == 0:
+        raise InvalidInput(
+            say("the prompt is empty") if ids.numel() == 0 else say("token ids must have two dimensions"),
+            given=tuple(ids.shape),
+            right=say("ids of shape (batch, position), at least one token"),
+        )
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= vocabulary:
+        raise InvalidInput(
+            say("a token id is outside the vocabulary"),
+            given=low if low < 0 else high,
+            right=say("0 to {last}", last=vocabulary - 1),
+        )
+    if context is not None and ids.shape[1] > context:
+        raise InvalidInput(
+            say("the text is longer than the model's context"),
+            given=say("{count} tokens", count=ids.shape[1]),
+            right=say("at most {context} tokens", context=context),
+        )

@@ -1,0 +1,121 @@
+"""Words and numbers on the terminal: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from glassworks.core.text import Text, current_language, say
+from glassworks.evidence.claims import Outcome, Verdict
+from glassworks.evidence.statistics import Interval
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+# A pipe has no width of its own; tables written into one keep whole sentences on few lines.
+PIPE_WIDTH = 160
+
+
+def results() -> Console:
+    """The console of stdout."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+
+
+def remarks() -> Console:
+    """The console of stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH, highlight=False)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on stdout; characters that its encoding lacks are escaped."""
+    is_unicode = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf8")
+    print(json.dumps(value, ensure_ascii=not is_unicode, allow_nan=False), flush=True)
+
+
+def new_table(*columns: Text, title: Text | None = None) -> Table:
+    """A quiet table in the style of all commands."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, title=None if title is None else str(title), title_justify="left", pad_edge=False)
+    for column in columns:
+        table.add_column(str(column), overflow="fold")
+    return table
+
+
+def worded(outcome: Outcome) -> tuple[str, str]:
+    """A verdict in words with its sign, and the colour that repeats it."""
+    match outcome:
+        case Outcome.HOLDS:
+            return f"● {say('holds')}", "bold dodger_blue2"
+        case Outcome.HOLDS_IN_PART:
+            return f"◐ {say('holds in part')}", "bold deep_sky_blue1"
+        case Outcome.FAILS:
+            return f"✗ {say('fails')}", "bold dark_orange"
+        case Outcome.UNDECIDED:
+            return f"? {say('undecided')}", "dim"
+
+
+def value_words(value: Interval, unit: str) -> str:
+    """A number with its 95 % interval and unit; a dash where there is none."""
+    return "–" if math.isnan(value.mean) else f"{value} {unit}".rstrip()
+
+
+def verdict_table(verdicts: Sequence[Verdict], title: Text | None = None) -> Table:
+    """Claim, verdict, deciding number and reason."""
+    from rich.text import Text as Styled
+
+    table = new_table(say("claim"), say("verdict"), say("value [95 % interval]"), say("because"), title=title)
+    table.columns[1].no_wrap = True
+    table.columns[3].ratio = 1
+    for verdict in verdicts:
+        words, colour = worded(verdict.outcome)
+        claim = Styled(verdict.claim, "bold").append(f"\n{verdict.says}", "not bold")
+        table.add_row(claim, Styled(words, colour), value_words(verdict.value, verdict.unit), str(verdict.because))
+        table.add_row()
+    return table
+
+
+def verdict_json(verdict: Verdict) -> dict[str, Any]:
+    """A verdict with plain sentences in the chosen language."""
+    language = current_language()
+    plain = {"says": verdict.says, "where": verdict.where, "because": verdict.because}
+    return verdict.to_json() | {name: text.in_language(language) for name, text in plain.items()}
+
+
+def counted(verdicts: Sequence[Verdict]) -> Text:
+    """How many claims hold, hold in part, fail and stay open, in one sentence."""
+    count = {outcome: sum(v.outcome is outcome for v in verdicts) for outcome in Outcome}
+    return say(
+        "{holds} hold, {part} hold in part, {fails} fail, {open} undecided",
+        holds=count[Outcome.HOLDS],
+        part=count[Outcome.HOLDS_IN_PART],
+        fails=count[Outcome.FAILS],
+        open=count[Outcome.UNDECIDED],
+    )
+
+
+def duration_words(seconds: float) -> str:
+    """A length of time as a person would say it: 42 s, 3:05 min, 2:10 h."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)}:{int(seconds % 60):02d} min"
+    return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02d} h"
+
+
+def size_words(count: float) -> str:
+    """A number of bytes in decimal units, as disks are sold."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

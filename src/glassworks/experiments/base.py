@@ -1,0 +1,93 @@
+"""Experiment: a paper as a value: its claims, its trainings, its measurements and its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from glassworks.core.spec import Spec
+from glassworks.core.text import Text
+from glassworks.evidence.claims import Claim, Evidence, Scale
+from glassworks.evidence.measurements import Measurement
+from glassworks.figures import Figure
+from glassworks.report.page import Section, SummaryLine
+
+if TYPE_CHECKING:
+    import torch
+
+    from glassworks.core.events import EventLog
+    from glassworks.training.loop import Probe, Trained
+    from glassworks.training.spec import TrainingSpec
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What is reproduced: title, authors, where it appeared."""
+
+    title: str
+    authors: str
+    year: int
+    reference: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """A part of an experiment that can be run alone."""
+
+    name: str
+    says: Text
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a study has at hand while it measures: trained models by label, store, device and events."""
+
+    trained: Mapping[str, Trained]
+    store: Path
+    device: torch.device
+    events: EventLog
+
+
+class Experiment(Spec):
+    """A reproduction; `at(scale)` gives its settings, every one of which can be changed."""
+
+    paper: ClassVar[Paper]
+    claims: ClassVar[tuple[Claim, ...]]
+    studies: ClassVar[tuple[Study, ...]]
+    scale: Scale
+    seeds: tuple[int, ...]
+
+    @classmethod
+    def at(cls, scale: Scale) -> Self:
+        """The settings of a scale."""
+        raise NotImplementedError
+
+    def trainings(self, study: str) -> Mapping[str, TrainingSpec]:
+        """What a study trains, by label; equal specs are trained once, whichever study asks."""
+        raise NotImplementedError
+
+    def probe(self, spec: TrainingSpec) -> Probe | None:
+        """The look inside that is taken while a model of this spec trains."""
+        raise NotImplementedError
+
+    def measure(self, study: str, bench: Bench) -> Sequence[Measurement]:
+        """What a study measures once its trainings are done."""
+        raise NotImplementedError
+
+    def draw(self, evidence: Evidence) -> Sequence[Figure]:
+        """The figures of all measurements at hand; needs no torch."""
+        raise NotImplementedError
+
+    def sections(self, evidence: Evidence, figures: Mapping[str, Figure]) -> Sequence[Section]:
+        """The body of the report; needs no torch."""
+        raise NotImplementedError
+
+    def summary(self, evidence: Evidence) -> Sequence[SummaryLine]:
+        """What was found and what was not, in a few plain sentences; needs no torch."""
+        raise NotImplementedError
+
+    def limits(self) -> Sequence[Text]:
+        """What the report does not show."""
+        raise NotImplementedError

@@ -1,0 +1,152 @@
+"""Running an experiment: train what is missing, measure, judge, draw, write the report; every part resumable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glassworks.core.errors import InvalidInput, UnknownName
+from glassworks.core.events import Judged, Listener, Measured, Planned, RunDone, RunStarted
+from glassworks.core.runs import RunFolder
+from glassworks.core.text import say
+from glassworks.evidence.claims import Evidence, Verdict, judge
+from glassworks.evidence.measurements import Measurement, load_measurements, save_measurements, save_table
+from glassworks.experiments.base import Bench, Experiment
+from glassworks.experiments.pages import write_report
+
+if TYPE_CHECKING:
+    from glassworks.training.loop import Trained
+    from glassworks.training.spec import TrainingSpec
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how an experiment runs; none of it is part of the experiment."""
+
+    out: Path = Path()
+    only: tuple[str, ...] = ()
+    device: str = "auto"
+    listeners: tuple[Listener, ...] = ()
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: its folder, its verdicts, how long it took."""
+
+    run: RunFolder
+    verdicts: tuple[Verdict, ...]
+    seconds: float
+    measurements: Mapping[str, Measurement] = field(default_factory=dict[str, Measurement], repr=False)
+
+
+def run_experiment(experiment: Experiment, options: RunOptions) -> Outcome:
+    """Runs the chosen studies (all unless `only`); raises RunBusy when another process works on the same run."""
+    names = chosen_studies(experiment, options.only)
+    run = RunFolder.create(options.out / "runs", experiment.kind, experiment)
+    for listener in options.listeners:
+        run.events.listen(listener)
+    started = time.perf_counter()
+    with run.lock():
+        run.events.emit(RunStarted(command=options.command, resumed=run.has("studies.json")))
+        run.write_environment({"device": options.device, "command": options.command})
+        done = done_studies(run)
+        _run_studies(experiment, [n for n in names if n not in done], run, options)
+        return _conclude(experiment, run, started)
+
+
+def chosen_studies(experiment: Experiment, only: Sequence[str]) -> list[str]:
+    """The names of the studies to run, in the experiment's order; an unknown one raises UnknownName."""
+    known = [study.name for study in experiment.studies]
+    for name in only:
+        if name not in known:
+            raise UnknownName("study", name, known, next_command=f"glassworks reproduce {experiment.kind} --help")
+    return [name for name in known if not only or name in only]
+
+
+def done_studies(run: RunFolder) -> dict[str, float]:
+    """The studies whose measurements are in the folder, with the seconds they took."""
+    if not (run.has("studies.json") and run.has("measurements.json")):
+        return {}
+    return {str(name): float(seconds) for name, seconds in run.read_json("studies.json").items()}
+
+
+def rejudge(experiment: Experiment, run: RunFolder) -> list[Verdict]:
+    """Judges the claims again from the measurements on disk; needs no torch."""
+    if not run.has("measurements.json"):
+        raise InvalidInput(
+            say("{path} holds no measurements yet", path=str(run.path)),
+            next_command=f"glassworks reproduce {experiment.kind} --resume {run.path}",
+        )
+    verdicts = judge(experiment.claims, Evidence(load_measurements(run.path), experiment.scale))
+    run.write_json("verdicts.json", [verdict.to_json() for verdict in verdicts])
+    return verdicts
+
+
+def _run_studies(experiment: Experiment, names: Sequence[str], run: RunFolder, options: RunOptions) -> None:
+    if not names:
+        return
+    from glassworks.tensors.devices import choose_device
+
+    device = choose_device(options.device)
+    plans = {name: experiment.trainings(name) for name in names}
+    specs = {spec.digest(): spec for plan in plans.values() for spec in plan.values()}
+    run.events.emit(Planned(trainings={digest: spec.steps for digest, spec in specs.items()}))
+    store = options.out / "store"
+    for name in names:
+        begun = time.perf_counter()
+        trained = {
+            label: _train(experiment, spec, f"{name}: {label}", store, device, run)
+            for label, spec in plans[name].items()
+        }
+        found = experiment.measure(name, Bench(trained, store, device, run.events))
+        _keep(run, name, found, time.perf_counter() - begun)
+        for measurement in found:
+            run.events.emit(Measured(name=measurement.name, seconds=time.perf_counter() - begun))
+
+
+def _train(
+    experiment: Experiment, spec: TrainingSpec, label: str, store: Path, device: Any, run: RunFolder
+) -> Trained:
+    from glassworks.training.loop import TrainingOptions, train
+
+    options = TrainingOptions(
+        store=store, device=device, compile=device.type == "cuda", probe=experiment.probe(spec), label=label
+    )
+    return train(spec, options, run.events)
+
+
+def _keep(run: RunFolder, study: str, found: Sequence[Measurement], seconds: float) -> None:
+    """Adds a study's measurements to the folder; a kill between the two writes only repeats the study."""
+    kept = load_measurements(run.path) if run.has("measurements.json") else {}
+    kept |= {measurement.name: measurement for measurement in found}
+    save_measurements(run.path, list(kept.values()))
+    run.write_json("studies.json", done_studies(run) | {study: round(seconds, 2)})
+
+
+def _conclude(experiment: Experiment, run: RunFolder, started: float) -> Outcome:
+    verdicts = rejudge(experiment, run)
+    for verdict in verdicts:
+        run.events.emit(Judged(claim=verdict.claim, verdict=verdict.outcome.value))
+    measurements = load_measurements(run.path)
+    for suffix in (".csv", ".parquet"):
+        save_table(measurements.values(), run.path / "tables" / f"measurements{suffix}")
+    figures = redraw(experiment, run, measurements)
+    write_report(experiment, run, verdicts, figures)
+    seconds = time.perf_counter() - started
+    run.events.emit(RunDone(seconds=seconds))
+    run.seal()
+    return Outcome(run, tuple(verdicts), seconds, measurements)
+
+
+def redraw(experiment: Experiment, run: RunFolder, measurements: Mapping[str, Measurement]) -> list[Any]:
+    """Draws every figure again from the measurements, as SVG (light, dark) and PNG under `figures/`."""
+    figures = list(experiment.draw(Evidence(measurements, experiment.scale)))
+    for figure in figures:
+        for theme in ("light", "dark"):
+            run.write_bytes(f"figures/{figure.name}.{theme}.svg", figure.svg(theme).encode())
+        run.write_bytes(f"figures/{figure.name}.png", figure.png("light"))
+    return figures

@@ -1,0 +1,153 @@
+"""What every mixer promises: causal, linear in the values, and indifferent to where it is cut."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from glassworks.core.errors import InvalidInput
+from glassworks.core.spec import Spec
+from glassworks.core.text import say
+
+# The checker of the tests cannot read `Self` in a method on its own.
+AnyMemory = TypeVar("AnyMemory", bound="Memory")
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The sizes a mixer works in; query heads share key-value heads in equal groups."""
+
+    query_heads: int
+    kv_heads: int
+    head_width: int
+    scale: float
+    """Factor on every query-key product."""
+
+    def __post_init__(self) -> None:
+        if min(self.query_heads, self.kv_heads, self.head_width) < 1 or self.query_heads % self.kv_heads:
+            raise InvalidInput(
+                say(
+                    "{query_heads} query heads cannot share {kv_heads} key-value heads of width {head_width}",
+                    query_heads=self.query_heads,
+                    kv_heads=self.kv_heads,
+                    head_width=self.head_width,
+                ),
+                right=say("positive sizes, and query heads a multiple of key-value heads"),
+            )
+
+    @property
+    def group(self) -> int:
+        """Query heads that read one key-value head; query head h reads key-value head h // group."""
+        return self.query_heads // self.kv_heads
+
+
+@dataclass(frozen=True)
+class Memory:
+    """All that a mixer needs of the tokens it has read; each tensor's first dimension counts sequences."""
+
+    def mapped(self: AnyMemory, change: Callable[[Tensor], Tensor]) -> AnyMemory:
+        """A copy in which each tensor is replaced by `change(tensor)`."""
+        tensors = {f.name: self.__dict__[f.name] for f in fields(self)}
+        return replace(self, **{name: change(t) for name, t in tensors.items() if isinstance(t, Tensor)})
+
+    def select(self: AnyMemory, sequences: Int[Tensor, " choice"]) -> AnyMemory:
+        """The memories of the sequences at these indices, in this order (beam search, batch repetition)."""
+        return self.mapped(lambda tensor: tensor.index_select(0, sequences.to(tensor.device)))
+
+    def to(self: AnyMemory, device: torch.device | str) -> AnyMemory:
+        """A copy on another device."""
+        return self.mapped(lambda tensor: tensor.to(device))
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """What mixing returns: one vector per query, and the memory after the last token."""
+
+    out: Float[Tensor, "batch head query value_width"]
+    memory: Memory | None
+    """None where `remember=False` was asked for."""
+
+
+class Mixer(nn.Module, ABC):
+    """Exchanges information between tokens: causal, linear in `v`, indifferent to where it is cut."""
+
+    def __init__(self, heads: Heads) -> None:
+        super().__init__()
+        self.heads = heads
+
+    @abstractmethod
+    def mix(
+        self,
+        q: Float[Tensor, "batch head query head_width"],
+        k: Float[Tensor, "batch kv_head key head_width"],
+        v: Float[Tensor, "batch kv_head key value_width"],
+        memory: Memory | None = None,
+        padding: Bool[Tensor, "batch key"] | None = None,
+        remember: bool = True,
+    ) -> Mixed:
+        """Mixes the tokens of `k` and `v`, which follow those of `memory`; queries stand at the last ones.
+
+        `padding` is True at real tokens; no real token reads the others, and what these receive is finite
+        but without meaning. `remember=False` spares the work of making a memory.
+        """
+
+    def forward(
+        self,
+        q: Float[Tensor, "batch head query head_width"],
+        k: Float[Tensor, "batch kv_head key head_width"],
+        v: Float[Tensor, "batch kv_head key value_width"],
+        memory: Memory | None = None,
+        padding: Bool[Tensor, "batch key"] | None = None,
+        remember: bool = True,
+    ) -> Mixed:
+        """The same as `mix`, seen by hooks."""
+        return self.mix(q, k, v, memory, padding, remember)
+
+
+class MixerSpec(Spec, ABC):
+    """The choice of a mixer."""
+
+    keeps_keys: ClassVar[bool] = False
+    """True where the memory is the keys and values themselves, which a library's key-value cache can hold."""
+
+    @abstractmethod
+    def build(self, heads: Heads) -> Mixer:
+        """The module for these sizes."""
+
+    @abstractmethod
+    def reference(
+        self,
+        q: Float[Tensor, "batch head position head_width"],
+        k: Float[Tensor, "batch kv_head position head_width"],
+        v: Float[Tensor, "batch kv_head position value_width"],
+        scale: float | None = None,
+    ) -> Float[Tensor, "batch head position value_width"]:
+        """The slow, plain version in float64, loop for loop; `scale` is 1/sqrt(head_width) unless given."""
+
+
+def attention_map(
+    mixer: Mixer,
+    q: Float[Tensor, "batch head query head_width"],
+    k: Float[Tensor, "batch kv_head key head_width"],
+    padding: Bool[Tensor, "batch key"] | None = None,
+) -> Float[Tensor, "batch head query key"]:
+    """How much of each key's value each query receives, seen by mixing one-hot values."""
+    batch, kv_heads, key, _ = k.shape
+    one_hot = torch.eye(key, dtype=k.dtype, device=k.device).expand(batch, kv_heads, key, key)
+    return mixer.mix(q, k, one_hot, padding=padding, remember=False).out
+
+
+def foreign_memory(mixer: Mixer, memory: Memory) -> InvalidInput:
+    """The error for a memory that another kind of mixer made."""
+    return InvalidInput(
+        say(
+            "{mixer} cannot go on from {memory}, the memory of another kind of mixer",
+            mixer=type(mixer).__name__,
+            memory=type(memory).__name__,
+        ),
+        right=say("the memory that this mixer returned for the tokens before"),
+    )

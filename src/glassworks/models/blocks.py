@@ -1,0 +1,46 @@
+"""One layer: mixing, then feed-forward, each added to the residual stream."""
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+from transformers.cache_utils import Cache
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from glassworks.models.attention import Attention
+from glassworks.models.feedforward import build_feedforward
+from glassworks.models.norms import build_norm
+from glassworks.models.positions import Rotation
+from glassworks.models.spec import TransformerSpec
+
+
+class Block(GradientCheckpointingLayer):
+    """A layer with its norms before the parts (pre) or after the sums (post); absent parts are None."""
+
+    def __init__(self, spec: TransformerSpec, layer: int) -> None:
+        super().__init__()
+        self.is_post_norm = spec.norm_placement == "post"
+        self.reads_block_input = spec.feedforward_reads == "block_input"
+        self.input_layernorm = build_norm(spec)
+        self.self_attn = Attention(spec, layer)
+        self.mlp = build_feedforward(spec, spec.feedforward_of(layer))
+        self.post_attention_layernorm = None if self.mlp is None else build_norm(spec)
+
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "batch position width"],
+        padding: Bool[Tensor, "batch key"] | None = None,
+        rotation: Rotation | None = None,
+        past_key_values: Cache | None = None,
+        output_attentions: bool = False,
+    ) -> Float[Tensor, "batch position width"]:
+        """The stream after this layer."""
+        before, after = self.input_layernorm, self.post_attention_layernorm
+        read = hidden_states if before is None or self.is_post_norm else before(hidden_states)
+        mixed = hidden_states + self.self_attn(read, padding, rotation, past_key_values, output_attentions)[0]
+        if before is not None and self.is_post_norm:
+            mixed = before(mixed)
+        if self.mlp is None:
+            return mixed
+        read = hidden_states if self.reads_block_input else mixed
+        if after is None:
+            return mixed + self.mlp(read)
+        return after(mixed + self.mlp(read)) if self.is_post_norm else mixed + self.mlp(after(read))

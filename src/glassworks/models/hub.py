@@ -1,0 +1,236 @@
+"""The Hugging Face face of the decoder: config, base model, language model, and their registration.
+
+This file must not postpone annotations: the library reads `config: GlassworksConfig` as a class.
+"""
+
+from dataclasses import field
+from typing import Any
+
+import torch
+from huggingface_hub.dataclasses import strict
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    DynamicCache,
+    GenerationMixin,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from glassworks.core.errors import InvalidInput
+from glassworks.core.text import say
+from glassworks.models.attention import Attention
+from glassworks.models.blocks import Block
+from glassworks.models.cache import KEYS_LAYER, MEMORY_LAYER, enable_static_caches
+from glassworks.models.initialise import initialise
+from glassworks.models.norms import build_norm
+from glassworks.models.places import left_padded, padding_of, places_of
+from glassworks.models.positions import PositionTable, rotation_at
+from glassworks.models.spec import TransformerSpec
+
+SMALLEST = TransformerSpec(vocabulary=2, width=4, depth=1)
+
+
+@strict
+class GlassworksConfig(PreTrainedConfig):
+    """A TransformerSpec as a transformers config; `transformer` is the spec as plain data, the rest follows from it."""
+
+    model_type = "glassworks"
+    keys_to_ignore_at_inference = ["past_key_values"]
+
+    transformer: dict[str, Any] = field(default_factory=SMALLEST.to_json)
+    vocab_size: int | None = None
+    use_cache: bool = True
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    pad_token_id: int | None = None
+    tie_word_embeddings: bool = False
+    auto_map: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Empty; TRL reads it of every architecture from outside the library."""
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Derives the sizes that the library and its friends look for."""
+        spec = self.spec
+        self.vocab_size = spec.vocabulary
+        self.hidden_size = spec.width
+        self.num_hidden_layers = spec.depth
+        self.num_attention_heads = spec.sizes.query_heads
+        self.num_key_value_heads = spec.sizes.kv_heads
+        self.head_dim = spec.width_of_head
+        self.intermediate_size = spec.width_of_feedforward
+        self.max_position_embeddings = spec.context
+        self.tie_word_embeddings = spec.tie_output
+        self.layer_types = [
+            KEYS_LAYER if spec.mixer(layer).keeps_keys else MEMORY_LAYER for layer in range(spec.depth)
+        ]
+        derived = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim")
+        for name in (*derived, "intermediate_size", "max_position_embeddings", "layer_types"):
+            kwargs.pop(name, None)
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_spec(cls, spec: TransformerSpec, **fields: Any) -> "GlassworksConfig":
+        """The config of a spec; further fields are the library's own, e.g. `eos_token_id`."""
+        return cls(transformer=spec.to_json(), **fields)
+
+    @property
+    def spec(self) -> TransformerSpec:
+        """The spec; its vocabulary follows `vocab_size`, which the library changes when it resizes embeddings."""
+        vocabulary = self.transformer["vocabulary"] if self.vocab_size is None else self.vocab_size
+        return TransformerSpec.parse(self.transformer | {"vocabulary": vocabulary})
+
+    def validate_layer_type(self) -> None:
+        """Replaces the library's check, whose list of layer types is closed."""
+        assert set(self.layer_types) <= {KEYS_LAYER, MEMORY_LAYER}
+
+
+class GlassworksPreTrainedModel(PreTrainedModel):
+    """What the library needs to know of every Glassworks model."""
+
+    config: GlassworksConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["Block"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_sdpa = True
+    _can_compile_fullgraph = True
+    _can_record_outputs = {"hidden_states": Block, "attentions": Attention}
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Draws from the global generator, as the library does; `build_model` draws from a seed instead."""
+        initialise(module, self.config.spec)
+
+
+class GlassworksModel(GlassworksPreTrainedModel):
+    """The decoder without its unembedding."""
+
+    def __init__(self, config: GlassworksConfig) -> None:
+        super().__init__(config)
+        self.spec = config.spec
+        self.embed_tokens = nn.Embedding(self.spec.vocabulary, self.spec.width)
+        has_table = self.spec.positions in ("learned", "random", "sinusoidal")
+        self.embed_positions = PositionTable(self.spec) if has_table else None
+        self.layers = nn.ModuleList([Block(self.spec, layer) for layer in range(self.spec.depth)])
+        self.norm = build_norm(self.spec) if self.spec.has_final_norm else None
+        self.gradient_checkpointing = False
+        self._is_stateful = MEMORY_LAYER in config.layer_types
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: Int[Tensor, "batch position"] | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Int[Tensor, "sequence position"] | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Float[Tensor, "batch position width"] | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """The stream after the last layer. `attention_mask` is 1 at real tokens, remembered ones included."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise InvalidInput(say("a model reads either input_ids or inputs_embeds"), right=say("exactly one of them"))
+        hidden = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        seen = int(past_key_values.get_seq_length()) if past_key_values is not None else 0
+        length = hidden.shape[1]
+        padding = padding_of(attention_mask, seen + length)
+        limit = self.spec.context if self.embed_positions is not None else None
+        places = places_of(seen, length, padding, position_ids, limit)
+        if self.embed_positions is not None:
+            hidden = hidden + self.embed_positions(places)
+        rotation = rotation_at(places, self.spec, hidden.device) if self.spec.positions == "rotary" else None
+        for layer in self.layers:
+            hidden = layer(
+                hidden,
+                padding=padding,
+                rotation=rotation,
+                past_key_values=past_key_values,
+                output_attentions=bool(output_attentions),
+            )
+        if self.norm is not None:
+            hidden = self.norm(hidden)
+        return BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=past_key_values)
+
+
+class GlassworksForCausalLM(GlassworksPreTrainedModel, GenerationMixin):
+    """The decoder with its unembedding: trains, generates, saves and loads as any model of the library."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+
+    def __init__(self, config: GlassworksConfig) -> None:
+        super().__init__(config)
+        self.model = GlassworksModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.spec.vocabulary, bias=False)
+        self._is_stateful = self.model._is_stateful
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Int[Tensor, "batch position"] | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Int[Tensor, "sequence position"] | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Float[Tensor, "batch position width"] | None = None,
+        labels: Int[Tensor, "batch position"] | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Logits of the next token at every position, and the mean loss in nats where labels are given."""
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+        """The library's `generate`; prompts padded on the right are moved to the right edge first.
+
+        New tokens can only follow the last column, so the returned sequences then begin with the padding.
+        """
+        ids = kwargs.pop("input_ids", None) if inputs is None else inputs
+        mask = kwargs.get("attention_mask")
+        if ids is not None and mask is not None and kwargs.get("past_key_values") is None:
+            ids, kwargs["attention_mask"] = left_padded(ids, mask)
+        return super().generate(ids, *args, **kwargs)
+
+    @staticmethod
+    def create_masks_for_generate(attention_mask: Tensor | None, **kwargs: Any) -> Tensor | None:
+        """The mask as it came: mixers make what they need of it."""
+        return attention_mask
+
+
+def register() -> None:
+    """Enters the architecture in the library's tables, so that the Auto classes know its folders."""
+    enable_static_caches()
+    AutoConfig.register(GlassworksConfig.model_type, GlassworksConfig, exist_ok=True)
+    AutoModel.register(GlassworksConfig, GlassworksModel, exist_ok=True)
+    AutoModelForCausalLM.register(GlassworksConfig, GlassworksForCausalLM, exist_ok=True)

@@ -1,0 +1,32 @@
+"""The numbers a decoder starts from: PyTorch's defaults, with embeddings N(0, embedding_scale^2)."""
+
+import torch
+from torch import nn
+from transformers import initialization as init
+
+from glassworks.models.norms import RootMeanSquareNorm
+from glassworks.models.positions import PositionTable
+from glassworks.models.spec import TransformerSpec
+
+
+def initialise(module: nn.Module, spec: TransformerSpec, generator: torch.Generator | None = None) -> None:
+    """Fills one module (not its children); tensors that were loaded from a checkpoint are left alone."""
+    match module:
+        case nn.Linear():
+            bound = module.in_features**-0.5
+            init.uniform_(module.weight, -bound, bound, generator=generator)
+            if module.bias is not None:
+                init.uniform_(module.bias, -bound, bound, generator=generator)
+        case nn.Embedding():
+            init.normal_(module.weight, std=spec.embedding_scale, generator=generator)
+        case PositionTable() if module.is_sinusoidal:
+            init.copy_(module.weight, module.sinusoids())
+        case PositionTable():
+            init.normal_(module.weight, std=spec.embedding_scale, generator=generator)
+        case nn.LayerNorm():
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        case RootMeanSquareNorm():
+            init.ones_(module.weight)
+        case _:
+            pass

@@ -1,0 +1,75 @@
+"""Which tokens of a call are real, and where they stand."""
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from glassworks.core.errors import InvalidInput
+from glassworks.core.text import say
+from glassworks.models.positions import Places
+
+
+def padding_of(attention_mask: Tensor | None, known: int) -> Bool[Tensor, "batch key"] | None:
+    """True at real tokens, remembered ones included; None where all are real, which costs nothing further on."""
+    if attention_mask is None:
+        return None
+    if attention_mask.ndim != 2 or attention_mask.shape[1] != known:
+        raise InvalidInput(
+            say("the attention mask does not fit {known} tokens", known=known),
+            given=tuple(attention_mask.shape),
+            right=say("one number per sequence and token, remembered tokens included: 1 real, 0 padding"),
+        )
+    real = attention_mask != 0
+    return None if not torch.compiler.is_compiling() and bool(real.all()) else real
+
+
+def places_of(
+    seen: int,
+    length: int,
+    padding: Bool[Tensor, "batch key"] | None,
+    position_ids: Int[Tensor, "sequence position"] | None,
+    limit: int | None,
+) -> Places:
+    """Where the new tokens stand: as given, counted over real tokens, or simply on from `seen`.
+
+    Raises InvalidInput beyond `limit` positions, and for packed sequences, which mixers would let leak.
+    """
+    if position_ids is None and padding is not None:
+        position_ids = (padding.long().cumsum(1) - 1).clamp(min=0)[:, seen:]
+    elif position_ids is not None and padding is None:
+        _refuse_packing(position_ids)
+    if limit is not None:
+        _check_limit(seen + length, position_ids, limit)
+    return Places(seen, length, position_ids)
+
+
+def left_padded(
+    ids: Int[Tensor, "batch position"], attention_mask: Int[Tensor, "batch position"] | Bool[Tensor, "batch position"]
+) -> tuple[Int[Tensor, "batch position"], Tensor]:
+    """The same sequences with their padding in front, and the mask that goes with them."""
+    real = attention_mask != 0
+    if bool(real[:, -1].all()):
+        return ids, attention_mask
+    order = real.long().argsort(dim=1, stable=True)
+    return ids.gather(1, order), attention_mask.gather(1, order)
+
+
+def _check_limit(known: int, position_ids: Tensor | None, limit: int) -> None:
+    if known <= limit:
+        return
+    if position_ids is not None and (torch.compiler.is_compiling() or int(position_ids.max()) < limit):
+        return
+    raise InvalidInput(
+        say("{known} tokens are more than the model's {limit} positions", known=known, limit=limit),
+        right=say("at most {limit} tokens, or a model with a longer context", limit=limit),
+    )
+
+
+def _refuse_packing(position_ids: Tensor) -> None:
+    if position_ids.shape[1] < 2 or torch.compiler.is_compiling():
+        return
+    if bool((position_ids.diff(dim=1) < 0).any()):
+        raise InvalidInput(
+            say("several texts are packed into one sequence; they would read each other"),
+            right=say("one text per sequence, with padding and an attention mask"),
+        )

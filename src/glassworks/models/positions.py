@@ -1,0 +1,78 @@
+"""How a token knows its place: a table added to the stream, or a rotation of queries and keys."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from glassworks.models.spec import TransformerSpec
+
+SINUSOID_BASE = 10000.0
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the tokens of one call stand: from `start` on, or at the given positions."""
+
+    start: int
+    length: int
+    ids: Int[Tensor, "batch position"] | None = None
+    """Given where sequences differ (padding) or the caller says so."""
+
+    def of(self, device: torch.device) -> Int[Tensor, "sequence position"]:
+        """The positions, one row for all sequences unless they differ."""
+        if self.ids is not None:
+            return self.ids
+        return torch.arange(self.start, self.start + self.length, device=device)[None]
+
+
+class PositionTable(nn.Module):
+    """One vector per position: learned, random and frozen (kept in the checkpoint, for it is data), or sinusoidal."""
+
+    weight: Tensor
+
+    def __init__(self, spec: TransformerSpec) -> None:
+        super().__init__()
+        table = torch.empty(spec.context, spec.width)
+        self.is_sinusoidal = spec.positions == "sinusoidal"
+        if spec.positions == "learned":
+            self.weight = nn.Parameter(table)
+        else:
+            # A sinusoidal table is computed again after loading; random numbers cannot be.
+            self.register_buffer("weight", table, persistent=not self.is_sinusoidal)
+
+    def forward(self, places: Places) -> Float[Tensor, "sequence position width"]:
+        """The vectors at these places, one row for all sequences unless they differ."""
+        if places.ids is not None:
+            return nn.functional.embedding(places.ids, self.weight)
+        return self.weight[None, places.start : places.start + places.length]
+
+    def sinusoids(self) -> Float[Tensor, "position width"]:
+        """sin and cos of the position at wavelengths from 2 pi to 2 pi x 10000, in alternation."""
+        context, width = self.weight.shape
+        place = torch.arange(context, dtype=torch.float64)[:, None]
+        speed = SINUSOID_BASE ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+        angles = place * speed
+        return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[:, :width].float()
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Cosines and sines of the angles by which queries and keys are turned."""
+
+    cos: Float[Tensor, "sequence 1 position head_width"]
+    sin: Float[Tensor, "sequence 1 position head_width"]
+
+    def turn(self, x: Float[Tensor, "batch head position head_width"]) -> Float[Tensor, "batch head position head_width"]:
+        """Turns the pairs (i, i + head_width/2), the half-split order of Llama and GPT-NeoX."""
+        first, second = x.chunk(2, -1)
+        return x * self.cos.to(x.dtype) + torch.cat((-second, first), -1) * self.sin.to(x.dtype)
+
+
+def rotation_at(places: Places, spec: TransformerSpec, device: torch.device) -> Rotation:
+    """The rotation for these places, computed in float32 from nothing but the spec, so no buffer can go stale."""
+    half = torch.arange(0, spec.width_of_head, 2, device=device, dtype=torch.float32) / spec.width_of_head
+    angles = places.of(device)[..., None].float() * spec.rotary_base**-half
+    angles = torch.cat((angles, angles), -1)[:, None]
+    return Rotation(cos=angles.cos(), sin=angles.sin())

@@ -1,0 +1,245 @@
+"""The bigram world with triggers (Bietti et al. 2023, section 3; birth.md 1).
+
+Characters follow their bigram law, except after a trigger of the sequence: there the same output character follows
+every time. Predicting it at the trigger's second occurrence takes a look back into the context: an induction head.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from glassworks.core.spec import ImpossibleValue
+from glassworks.core.text import say
+from glassworks.tasks.base import Batch, Task
+from glassworks.tasks.characters import CharacterCounts, shipped_counts
+from glassworks.tensors.seeds import Seed
+
+# birth.md 1.3, token split: outputs among the first 48 of 65 characters in training, the last 17 in test.
+TRAIN_SHARE_OF_TOKENS = 0.75
+
+
+@dataclass(frozen=True, eq=False)
+class BigramBatch(Batch):
+    """Sequences of the bigram world with their secret.
+
+    `occurrence[b, t]` is 0 where the input is no trigger of its sequence, otherwise how often that trigger has
+    occurred up to and including t (1, 2, ...); -1 on shown triggers. From 2 on the target is known from context.
+    """
+
+    occurrence: Int[Tensor, "batch position"]
+    triggers: Int[Tensor, "batch trigger"]
+    outputs: Int[Tensor, "batch trigger"]
+
+
+class Bigram(Task):
+    """Sequences of characters in which each trigger is always followed by the same, per-sequence output."""
+
+    kind: Literal["bigram"] = "bigram"
+    length: int = Field(default=256, ge=2)
+    """Input tokens per sequence (T)."""
+    triggers: int = Field(default=5, ge=0)
+    """Triggers per sequence (K); 0 gives plain bigram text."""
+    trigger_choice: Literal["random", "fixed"] = "random"
+    """Fresh triggers per sequence drawn from the unigram law without replacement, or the same ones for all."""
+    first_trigger_rank: int = Field(default=0, ge=0)
+    """Fixed triggers are the characters of frequency rank `first_trigger_rank` and following; 20 gives rare ones."""
+    outputs: Literal["uniform", "bigram"] = "uniform"
+    """The law of a trigger's output: uniform over characters, or the bigram law of the trigger."""
+    repeat_allowed: bool = True
+    """Whether an output may equal its trigger (then the sequence repeats it to the end)."""
+    show_triggers: bool = False
+    """Whether the sequence is preceded by its triggers."""
+    output_half: Literal["all", "train", "test"] = "all"
+    """Outputs among all characters, or only among the training or the test part (out of distribution)."""
+    source: Literal["tiny_shakespeare"] = "tiny_shakespeare"
+    """Where the character statistics come from."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.first_trigger_rank + self.triggers > self.vocabulary:
+            raise ImpossibleValue(
+                say("{triggers} triggers from rank {rank} on do not exist", triggers=self.triggers, rank=self.first_trigger_rank),
+                say("at most {vocabulary} in all, the size of the alphabet", vocabulary=self.vocabulary),
+            )
+        return self
+
+    @property
+    def counts(self) -> CharacterCounts:
+        """The character counts this world is made of."""
+        return shipped_counts(self.source)
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of characters."""
+        return len(self.counts.characters)
+
+    @property
+    def alphabet(self) -> tuple[str, ...]:
+        """The characters, by token id."""
+        return self.counts.characters
+
+    @property
+    def longest(self) -> int:
+        """Positions a model needs: the sequence and, where shown, its triggers."""
+        return self.length + (self.triggers if self.show_triggers else 0)
+
+    @property
+    def fixed_triggers(self) -> tuple[int, ...] | None:
+        """Token ids of the triggers, or None where each sequence has its own."""
+        if self.trigger_choice == "random":
+            return None
+        ranks = self.counts.by_frequency()[self.first_trigger_rank : self.first_trigger_rank + self.triggers]
+        return tuple(int(token) for token in ranks)
+
+    def output_law(self) -> NDArray[np.float64]:
+        """pi_o: row q is the law of trigger q's output, shape [vocabulary, vocabulary]."""
+        size = self.vocabulary
+        law = self.counts.bigram_law if self.outputs == "bigram" else np.full((size, size), 1.0 / size)
+        law = law.copy()
+        if not self.repeat_allowed:
+            np.fill_diagonal(law, 0.0)
+        cut = int(TRAIN_SHARE_OF_TOKENS * size)
+        if self.output_half == "train":
+            law[:, cut:] = 0.0
+        elif self.output_half == "test":
+            law[:, :cut] = 0.0
+        total = law.sum(axis=1, keepdims=True)
+        # A trigger without any permitted output (bigram law cut in half) falls back to the uniform permitted law.
+        permitted = (law.sum(axis=0) > 0).astype(float)
+        return np.where(total > 0, law / np.where(total > 0, total, 1.0), permitted / permitted.sum())
+
+    def sample(self, size: int, seed: Seed, device: str = "cpu") -> BigramBatch:
+        """`size` sequences; all sequences advance together, one gather per position."""
+        generator = seed.generator(device)
+        triggers = self._draw_triggers(size, generator)
+        outputs = self._draw_outputs(triggers, generator)
+        tokens = self._walk(triggers, outputs, generator)
+        occurrence = occurrences(tokens[:, :-1], triggers)
+        inputs, targets = tokens[:, :-1], tokens[:, 1:]
+        if self.show_triggers and self.triggers:
+            inputs = torch.cat([triggers, inputs], 1)
+            targets = torch.cat([triggers[:, 1:], tokens], 1)
+            occurrence = torch.cat([torch.full_like(triggers, -1), occurrence], 1)
+        return BigramBatch(
+            inputs.contiguous(), targets.contiguous(), scored_masks(occurrence, inputs, targets), occurrence, triggers, outputs
+        )
+
+    def ideal(self, batch: Batch) -> Float[Tensor, "batch position"]:
+        """Per-token loss in nats of an oracle that knows the triggers: bigram entropy, output entropy, then 0."""
+        assert isinstance(batch, BigramBatch)
+        device = batch.inputs.device
+        bigram = torch.as_tensor(entropy_of(self.counts.bigram_law), device=device)[batch.inputs]
+        output = torch.as_tensor(entropy_of(self.output_law()), device=device)[batch.inputs]
+        floor = torch.where(batch.occurrence == 1, output, torch.zeros_like(output))
+        return torch.where(batch.occurrence == 0, bigram, floor)
+
+    def _draw_triggers(self, size: int, generator: torch.Generator) -> Int[Tensor, "batch trigger"]:
+        device = generator.device
+        fixed = self.fixed_triggers
+        if fixed is not None:
+            return torch.tensor(fixed, dtype=torch.long, device=device).expand(size, -1).contiguous()
+        # Gumbel top-K is sequential drawing without replacement with renormalisation (birth.md 1.1, step 1).
+        log_law = torch.as_tensor(np.log(self.counts.unigram_law), dtype=torch.float32, device=device)
+        exponential = torch.empty(size, self.vocabulary, device=device).exponential_(generator=generator)
+        return (log_law - exponential.log()).topk(self.triggers, dim=1).indices
+
+    def _draw_outputs(
+        self, triggers: Int[Tensor, "batch trigger"], generator: torch.Generator
+    ) -> Int[Tensor, "batch trigger"]:
+        if triggers.numel() == 0:
+            return triggers.clone()
+        law = torch.as_tensor(self.output_law(), dtype=torch.float32, device=generator.device)
+        return torch.multinomial(law[triggers.flatten()], 1, generator=generator).view_as(triggers)
+
+    def _walk(
+        self,
+        triggers: Int[Tensor, "batch trigger"],
+        outputs: Int[Tensor, "batch trigger"],
+        generator: torch.Generator,
+    ) -> Int[Tensor, "batch position"]:
+        """The tokens, one more than `length`.
+
+        The next token is a uniformly drawn entry of the list of all characters that follow the present one in the
+        source text, which is exactly the bigram law; a trigger's list is the single entry of its output.
+        """
+        size, device = triggers.shape[0], generator.device
+        lists = self._successor_lists
+        successors = lists.successors.to(device)
+        spans = lists.spans.to(device).repeat(size, 1)
+        rows = torch.arange(size, device=device) * self.vocabulary
+        spans[(rows[:, None] + triggers).flatten()] = torch.stack(
+            [lists.singles + outputs.flatten().double(), torch.zeros(outputs.numel(), dtype=torch.double, device=device)], 1
+        )
+        uniform = torch.rand(self.length, size, generator=generator, device=device, dtype=torch.float32).double()
+        tokens = torch.empty(self.length + 1, size, dtype=torch.long, device=device)
+        law = torch.as_tensor(self.counts.unigram_law, dtype=torch.float32, device=device)
+        tokens[0] = torch.multinomial(law, size, replacement=True, generator=generator)
+        for position in range(self.length):
+            span = spans.index_select(0, tokens[position] + rows)
+            entry = torch.addcmul(span[:, 0], uniform[position], span[:, 1]).long()
+            torch.index_select(successors, 0, entry, out=tokens[position + 1])
+        return tokens.t()
+
+    @cached_property
+    def _successor_lists(self) -> "_SuccessorLists":
+        return _SuccessorLists.of(self.counts)
+
+
+@dataclass(frozen=True, eq=False)
+class _SuccessorLists:
+    """All successors in the source text, grouped by character, then each character once (from `singles` on).
+
+    `spans[i]` = (start, length) of character i's group, in float64 so that start + uniform * length is exact.
+    """
+
+    successors: Int[Tensor, " entry"]
+    spans: Float[Tensor, "vocabulary 2"]
+    singles: int
+
+    @classmethod
+    def of(cls, counts: CharacterCounts) -> "_SuccessorLists":
+        size = len(counts.characters)
+        lengths = counts.bigrams.sum(axis=1)
+        ids = np.concatenate([np.tile(np.arange(size), (size, 1)).ravel().repeat(counts.bigrams.ravel()), np.arange(size)])
+        starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        spans = np.stack([starts, lengths], axis=1).astype(np.float64)
+        return cls(torch.from_numpy(ids), torch.from_numpy(spans), int(lengths.sum()))
+
+
+def occurrences(
+    tokens: Int[Tensor, "batch position"], triggers: Int[Tensor, "batch trigger"]
+) -> Int[Tensor, "batch position"]:
+    """How often the trigger at each position has occurred so far, itself included; 0 where there is none."""
+    total = torch.zeros(tokens.shape, dtype=torch.int32, device=tokens.device)
+    for k in range(triggers.shape[1]):
+        hit = tokens == triggers[:, k : k + 1]
+        total += hit.cumsum(1, dtype=torch.int32) * hit
+    return total
+
+
+def scored_masks(
+    occurrence: Int[Tensor, "batch position"],
+    inputs: Int[Tensor, "batch position"],
+    targets: Int[Tensor, "batch position"],
+) -> dict[str, Bool[Tensor, "batch position"]]:
+    """The masks of birth.md 1.1 and 4; "in_context_no_copy" leaves out targets that repeat their input."""
+    in_context = occurrence >= 2
+    return {
+        "all": occurrence >= 0,
+        "global": occurrence == 0,
+        "trigger": occurrence >= 1,
+        "in_context": in_context,
+        "in_context_no_copy": in_context & (inputs != targets),
+    }
+
+
+def entropy_of(law: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Entropy in nats of each row."""
+    return -np.where(law > 0, law * np.log(np.where(law > 0, law, 1.0)), 0.0).sum(axis=-1)

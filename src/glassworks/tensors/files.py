@@ -1,0 +1,31 @@
+"""Tensors on disk: safetensors only, atomic to write, checked to read."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from glassworks.core.errors import BrokenFile, NotFound
+from glassworks.core.files import write_atomically
+from glassworks.core.text import say
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Writes tensors and string metadata as one safetensors file, atomically."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, lambda temporary: save_file(plain, temporary, dict(metadata or {})))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Reads tensors and metadata; raises NotFound or BrokenFile (truncated, foreign), never runs code."""
+    if not path.is_file():
+        raise NotFound(say("{path} is not there", path=str(path)))
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError, ValueError) as problem:
+        raise BrokenFile(
+            say("{path} is truncated or no safetensors file: {reason}", path=str(path), reason=str(problem))
+        ) from None

@@ -1,0 +1,27 @@
+"""Seed: the one source of chance; generators are derived from it by name, the global ones stay untouched."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A number from which independent streams are derived by name, equal on every machine."""
+
+    value: int
+
+    def child(self, *names: str | int) -> "Seed":
+        """The seed of a named part, e.g. `seed.child("batch", 17)`; different names, independent streams."""
+        text = "/".join([str(self.value), *(str(n) for n in names)])
+        return Seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1)
+
+    def generator(self, device: str | torch.device = "cpu") -> torch.Generator:
+        """A torch generator on a device, started at this seed."""
+        return torch.Generator(device=device).manual_seed(self.value)
+
+    def numpy(self) -> np.random.Generator:
+        """A numpy generator started at this seed."""
+        return np.random.default_rng(self.value)

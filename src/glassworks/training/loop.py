@@ -1,0 +1,256 @@
+"""The one training loop of the research studies: fresh batches, exact resume, a polite stop at NaN."""
+
+import fnmatch
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from glassworks.core.errors import Diverged
+from glassworks.core.events import CheckpointSaved, EventLog, StepDone, Stopped, TrainingDone, TrainingStarted
+from glassworks.core.text import say
+from glassworks.models.transformer import build_model
+from glassworks.tasks import Batch
+from glassworks.tensors.devices import has_fast_bfloat16
+from glassworks.tensors.seeds import Seed
+from glassworks.training.spec import AdamW, Sgd, TrainingSpec
+from glassworks.training.store import Checkpoint, History, StoreEntry
+
+Probe = Callable[[nn.Module], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a training is run; none of it changes what is learned beyond rounding."""
+
+    store: Path
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    checkpoint_every: int = 100
+    compile: bool = False
+    probe: Probe | None = None
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training: where it lies, what was logged, and whether an equal one was found in the store."""
+
+    spec: TrainingSpec
+    path: Path
+    history: History
+    seconds: float
+    reused: bool
+
+
+def train(spec: TrainingSpec, options: TrainingOptions, events: EventLog) -> Trained:
+    """Trains, resumes or finds the model of this spec. Raises Diverged at NaN, RunBusy beside another process."""
+    entry = StoreEntry(options.store, spec)
+    digest = spec.digest()
+    if entry.is_done:
+        events.emit(TrainingDone(label=options.label, digest=digest, seconds=entry.seconds(), reused=True))
+        return Trained(spec, entry.path, entry.history(), entry.seconds(), reused=True)
+    with entry.lock():
+        entry.open()
+        run = _Run(spec, options, entry, events)
+        run.go()
+        run.finish()
+    events.emit(TrainingDone(label=options.label, digest=digest, seconds=run.seconds))
+    return Trained(spec, entry.path, run.history, run.seconds, reused=False)
+
+
+class _Run:
+    """The moving parts of one training: model, optimiser, history, clock."""
+
+    def __init__(self, spec: TrainingSpec, options: TrainingOptions, entry: StoreEntry, events: EventLog) -> None:
+        self.spec, self.options, self.entry, self.events = spec, options, entry, events
+        self.model = build_model(spec.model, Seed(spec.seed).child("model")).to(options.device)
+        self.forward = torch.compile(self.model, dynamic=False) if options.compile else self.model
+        self.precision = self._choose_precision()
+        self._freeze()
+        self.parameters = dict(self.model.named_parameters())
+        self.optimiser = _optimiser(spec, list(self.parameters.values()))
+        self.history = History()
+        self.first_step, self.earlier_seconds = 0, 0.0
+        self.started = time.perf_counter()
+        self._take_up()
+
+    @property
+    def seconds(self) -> float:
+        return self.earlier_seconds + time.perf_counter() - self.started
+
+    def go(self) -> None:
+        """All remaining steps; on an interrupt the present state is saved first."""
+        spec, digest = self.spec, self.spec.digest()
+        self.events.emit(
+            TrainingStarted(
+                label=self.options.label, digest=digest, seed=spec.seed, first_step=self.first_step, steps=spec.steps
+            )
+        )
+        step = self.first_step
+        try:
+            for step, batch in _batches(spec, self.first_step, str(self.options.device)):
+                if step and step % self.options.checkpoint_every == 0 and step != self.first_step:
+                    self.save(step)
+                self.step(step, batch)
+        except KeyboardInterrupt:
+            # The step under way may be half applied; the checkpoint before it is whole, so that one is kept.
+            self.events.emit(Stopped(cause="interrupted", step=step))
+            raise
+
+    def step(self, step: int, batch: Batch) -> None:
+        """One update; metrics are taken on the fresh batch before it (birth.md 3.1)."""
+        self._release(step)
+        begun = time.perf_counter()
+        with torch.autocast(self.options.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            logits = self.forward(input_ids=batch.inputs, use_cache=False).logits.float()
+        mask = batch.scored[self.spec.loss_on]
+        loss = F.cross_entropy(logits[mask], batch.targets[mask])
+        self._check_finite(loss, step)
+        is_probed = step % self.spec.probe_every == 0 or step == self.spec.steps - 1
+        if is_probed:
+            self._log(step, batch, logits.detach(), loss)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        if is_probed:
+            last = {name: column[-1] for name, column in self.history.metrics.items() if column[-1] == column[-1]}
+            self.events.emit(
+                StepDone(
+                    digest=self.spec.digest(), step=step, loss=float(loss), scores=last, seconds=time.perf_counter() - begun
+                )
+            )
+
+    def save(self, step: int) -> None:
+        """Writes the state after `step` steps; refuses to keep a state that is not finite."""
+        tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for name, parameter in self.parameters.items():
+            for key, value in self.optimiser.state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimiser/{key}/{name}"] = value
+        bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+        if bad:
+            self._stop(step, bad[0])
+        # Tied or expanded tensors share memory, which safetensors refuses: each gets its own.
+        self.entry.save_checkpoint(
+            Checkpoint(step, {n: t.detach().clone() for n, t in tensors.items()}, self.history, self.seconds)
+        )
+        self.events.emit(CheckpointSaved(digest=self.spec.digest(), step=step))
+
+    def finish(self) -> None:
+        """Checks that the last update left finite weights, then writes the model and the mark of completion."""
+        for name, parameter in self.parameters.items():
+            if not bool(torch.isfinite(parameter).all()):
+                self._stop(self.spec.steps, name)
+        self.model.to("cpu").save_pretrained(self.entry.path)
+        self.entry.finish(
+            self.history, self.seconds, {"precision": self.precision, "device": self.options.device.type}
+        )
+
+    def _log(self, step: int, batch: Batch, logits: Tensor, loss: Tensor) -> None:
+        row = {"loss": float(loss)} | score(logits, batch)
+        if self.options.probe is not None:
+            self.model.eval()
+            row |= self.options.probe(self.model)
+            self.model.train()
+        self.history.append(step, row)
+
+    def _check_finite(self, loss: Tensor, step: int) -> None:
+        if not bool(torch.isfinite(loss)):
+            self._stop(step, "loss")
+
+    def _stop(self, step: int, what: str) -> None:
+        self.events.emit(Stopped(cause=f"{what} is not finite", step=step))
+        last = self.entry.load_checkpoint()
+        raise Diverged(
+            say("training met NaN or infinity in {what} at step {step}", what=what, step=step),
+            given=self.spec.optimiser.to_json(),
+            right=say(
+                "a smaller learning rate; the last good state (step {step}) is kept in {path}",
+                step=0 if last is None else last.step,
+                path=str(self.entry.path),
+            ),
+        )
+
+    def _choose_precision(self) -> str:
+        if self.spec.precision != "auto":
+            return self.spec.precision
+        return "bfloat16" if has_fast_bfloat16(self.options.device) else "float32"
+
+    def _freeze(self) -> None:
+        for name, parameter in self.model.named_parameters():
+            later = any(fnmatch.fnmatch(name, f.pattern) for f in self.spec.frozen_until)
+            parameter.requires_grad_(not (later or self._is_always_frozen(name)))
+
+    def _is_always_frozen(self, name: str) -> bool:
+        return any(fnmatch.fnmatch(name, pattern) for pattern in self.spec.frozen)
+
+    def _release(self, step: int) -> None:
+        for name, parameter in self.parameters.items():
+            held = [f.step for f in self.spec.frozen_until if fnmatch.fnmatch(name, f.pattern)]
+            if held and step >= max(held) and not self._is_always_frozen(name):
+                parameter.requires_grad_(True)
+
+    def _take_up(self) -> None:
+        checkpoint = self.entry.load_checkpoint()
+        if checkpoint is None:
+            return
+        state = {n.removeprefix("model/"): t for n, t in checkpoint.tensors.items() if n.startswith("model/")}
+        self.model.load_state_dict(state)
+        for name, tensor in checkpoint.tensors.items():
+            if name.startswith("optimiser/"):
+                _, key, parameter = name.split("/", 2)
+                self.optimiser.state[self.parameters[parameter]][key] = tensor.to(self.options.device)
+        self.history, self.first_step = checkpoint.history, checkpoint.step
+        self.earlier_seconds = checkpoint.seconds
+
+
+def score(logits: Tensor, batch: Batch) -> dict[str, float]:
+    """Accuracy and loss (nats) over each mask of the batch, as `accuracy/<mask>` and `loss/<mask>`."""
+    right = (logits.argmax(-1) == batch.targets).float()
+    loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), reduction="none").view_as(right)
+    row: dict[str, float] = {}
+    for name, mask in batch.scored.items():
+        count = mask.sum()
+        if int(count):
+            row[f"accuracy/{name}"] = float((right * mask).sum() / count)
+            row[f"loss/{name}"] = float((loss * mask).sum() / count)
+    return row
+
+
+def _optimiser(spec: TrainingSpec, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    match spec.optimiser:
+        case Sgd(rate=rate, momentum=momentum, weight_decay=decay):
+            return torch.optim.SGD(parameters, lr=rate, momentum=momentum, weight_decay=decay)
+        case AdamW(rate=rate, betas=betas, epsilon=epsilon, weight_decay=decay):
+            return torch.optim.AdamW(parameters, lr=rate, betas=betas, eps=epsilon, weight_decay=decay)
+
+
+def _batches(spec: TrainingSpec, first: int, device: str) -> Iterator[tuple[int, Batch]]:
+    """Each step with its batch, which depends on seed and step alone; the next one is drawn while this one trains."""
+    data = Seed(spec.seed).child("data")
+
+    def draw(step: int) -> Batch:
+        return spec.task.sample(spec.batch, data.child(step), device)
+
+    with _worker() as worker:
+        coming: Future[Batch] = worker.submit(draw, first)
+        for step in range(first, spec.steps):
+            batch = coming.result()
+            if step + 1 < spec.steps:
+                coming = worker.submit(draw, step + 1)
+            yield step, batch
+
+
+@contextmanager
+def _worker() -> Iterator[ThreadPoolExecutor]:
+    worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+    try:
+        yield worker
+    finally:
+        worker.shutdown(wait=True, cancel_futures=True)

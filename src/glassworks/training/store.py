@@ -1,0 +1,136 @@
+"""The store: trained models by the digest of their TrainingSpec, shared by all experiments.
+
+`store/<digest>/` holds config.json and model.safetensors (a Hugging Face folder), world.json (alphabet and task),
+training.json (the spec), history.json (what was logged) and, while unfinished, checkpoint.safetensors.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glassworks.core.errors import BrokenFile
+from glassworks.core.files import read_json, write_json
+from glassworks.core.runs import lock_folder
+from glassworks.core.text import say
+from glassworks.tensors.files import load_tensors, save_tensors
+from glassworks.training.spec import TrainingSpec
+
+
+@dataclass
+class History:
+    """What was logged while training: one row per probed step, NaN where a metric was not taken."""
+
+    steps: list[int] = field(default_factory=list[int])
+    metrics: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+
+    def append(self, step: int, row: Mapping[str, float]) -> None:
+        """Adds the row of a step; metrics may come and go."""
+        for name in row:
+            self.metrics.setdefault(name, [float("nan")] * len(self.steps))
+        self.steps.append(step)
+        for name, column in self.metrics.items():
+            column.append(row.get(name, float("nan")))
+
+    def curve(self, metric: str) -> NDArray[np.float64]:
+        """The values of a metric at `steps`."""
+        return np.asarray(self.metrics[metric], dtype=np.float64)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; NaN becomes null."""
+        return {
+            "steps": self.steps,
+            "metrics": {n: [v if v == v else None for v in column] for n, column in self.metrics.items()},
+        }
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> "History":
+        """Reads what `to_json` wrote."""
+        metrics = {
+            name: [float("nan") if v is None else float(v) for v in cast(Sequence[float | None], column)]
+            for name, column in found["metrics"].items()
+        }
+        return cls([int(s) for s in found["steps"]], metrics)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state after `step` optimiser steps, enough to go on as if nothing had happened."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    history: History
+    seconds: float
+
+
+class StoreEntry:
+    """One trained (or half-trained) model on disk."""
+
+    def __init__(self, root: Path, spec: TrainingSpec) -> None:
+        self.spec = spec
+        self.path = root / spec.digest()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether training ended and everything was written; done.json is the last file written."""
+        return (self.path / "done.json").is_file()
+
+    def history(self) -> History:
+        """What was logged while training."""
+        return History.from_json(read_json(self.path / "history.json"))
+
+    def seconds(self) -> float:
+        """Wall time of the training, in seconds, over all its sessions."""
+        return float(read_json(self.path / "done.json")["seconds"])
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps a second process from training the same model at the same time."""
+        with lock_folder(self.path):
+            yield
+
+    def open(self) -> None:
+        """Writes what identifies the entry before the first step."""
+        write_json(self.path / "training.json", self.spec.to_json())
+        write_json(
+            self.path / "world.json", {"alphabet": list(self.spec.task.alphabet), "task": self.spec.task.to_json()}
+        )
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Replaces the checkpoint: one file, so that it is whole or the former one."""
+        import json
+
+        header = {
+            "step": str(checkpoint.step),
+            "seconds": repr(checkpoint.seconds),
+            "history": json.dumps(checkpoint.history.to_json()),
+        }
+        save_tensors(self.path / "checkpoint.safetensors", checkpoint.tensors, header)
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        """The last checkpoint, or None when there is none; BrokenFile when it is damaged."""
+        import json
+
+        path = self.path / "checkpoint.safetensors"
+        if not path.is_file():
+            return None
+        tensors, header = load_tensors(path)
+        try:
+            history = History.from_json(json.loads(header["history"]))
+            return Checkpoint(int(header["step"]), tensors, history, float(header["seconds"]))
+        except (KeyError, ValueError) as problem:
+            raise BrokenFile(
+                say("{path} is no checkpoint of Glassworks: {reason}", path=str(path), reason=str(problem)),
+                right=say("delete it to train from the start"),
+            ) from None
+
+    def finish(self, history: History, seconds: float, facts: Mapping[str, Any]) -> None:
+        """Writes the history and, last of all, the mark that the entry is whole."""
+        write_json(self.path / "history.json", history.to_json())
+        write_json(self.path / "done.json", {"seconds": seconds} | dict(facts))
+        (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
