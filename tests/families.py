@@ -7,7 +7,8 @@ from torch import nn
 
 VOCABULARY = 61
 CONTEXT = 48
-# Weights well above the usual 0.02: at that scale layers are near the identity, and wrong maps pass by chance.
+# Weights well above the usual 0.02: at that scale layers are near the identity, and wrong maps pass by
+# chance.
 SCALE = 0.2
 
 FAMILIES = ("llama", "gpt2", "neox", "bert", "qwen3", "gemma3", "mistral", "opt", "phi", "falcon", "bloom")
@@ -31,7 +32,16 @@ def tiny(family: str, attention: str = "sdpa", layers: int = 3) -> nn.Module:
     makers = {
         "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**grouped)),
         "gpt2": lambda: t.GPT2LMHeadModel(
-            t.GPT2Config(n_embd=32, n_layer=layers, n_head=4, n_positions=CONTEXT, initializer_range=SCALE, bos_token_id=0, eos_token_id=0, **common)
+            t.GPT2Config(
+                n_embd=32,
+                n_layer=layers,
+                n_head=4,
+                n_positions=CONTEXT,
+                initializer_range=SCALE,
+                bos_token_id=0,
+                eos_token_id=0,
+                **common,
+            )
         ),
         "neox": lambda: t.GPTNeoXForCausalLM(t.GPTNeoXConfig(**usual)),
         "bert": lambda: t.BertForMaskedLM(t.BertConfig(**usual)),
@@ -39,14 +49,31 @@ def tiny(family: str, attention: str = "sdpa", layers: int = 3) -> nn.Module:
         "gemma3": lambda: t.Gemma3ForCausalLM(t.Gemma3TextConfig(head_dim=8, sliding_window=5, **grouped)),
         "mistral": lambda: t.MistralForCausalLM(t.MistralConfig(sliding_window=5, **grouped)),
         "opt": lambda: t.OPTForCausalLM(
-            t.OPTConfig(hidden_size=32, num_hidden_layers=layers, num_attention_heads=4, ffn_dim=52, max_position_embeddings=CONTEXT, word_embed_proj_dim=32, init_std=SCALE, **common)
+            t.OPTConfig(
+                hidden_size=32,
+                num_hidden_layers=layers,
+                num_attention_heads=4,
+                ffn_dim=52,
+                max_position_embeddings=CONTEXT,
+                word_embed_proj_dim=32,
+                init_std=SCALE,
+                **common,
+            )
         ),
         "phi": lambda: t.PhiForCausalLM(t.PhiConfig(**usual)),
         "falcon": lambda: t.FalconForCausalLM(
-            t.FalconConfig(hidden_size=32, num_hidden_layers=layers, num_attention_heads=4, initializer_range=SCALE, **common)
+            t.FalconConfig(
+                hidden_size=32,
+                num_hidden_layers=layers,
+                num_attention_heads=4,
+                initializer_range=SCALE,
+                **common,
+            )
         ),
         "bloom": lambda: t.BloomForCausalLM(
-            t.BloomConfig(hidden_size=32, n_layer=layers, n_head=4, initializer_range=SCALE, vocab_size=VOCABULARY)
+            t.BloomConfig(
+                hidden_size=32, n_layer=layers, n_head=4, initializer_range=SCALE, vocab_size=VOCABULARY
+            )
         ),
     }
     with torch.random.fork_rng():

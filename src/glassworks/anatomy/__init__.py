@@ -1,4 +1,7 @@
-"""Any transformer seen alike: its parts found by watching it, its tensors read and replaced at named sites."""
+"""Any transformer seen alike.
+
+Its parts found by watching it, its tensors read and replaced at named sites.
+"""
 
 from glassworks.anatomy.alphabet import Alphabet, legible
 from glassworks.anatomy.capture import Activations, capture

@@ -11,8 +11,13 @@ _SIGNS = {"\n": "↵", " ": "␣", "\t": "⇥", "\r": "␍"}
 
 
 def legible(text: str) -> str:
-    """Text with its blanks made visible: newline ↵, space ␣, tab ⇥; other control characters by their code."""
-    shown = "".join(_SIGNS.get(sign) or (f"⟨U+{ord(sign):04X}⟩" if not sign.isprintable() else sign) for sign in text)
+    """Text with its blanks made visible: newline ↵, space ␣, tab ⇥.
+
+    Other control characters by their code.
+    """
+    shown = "".join(
+        _SIGNS.get(sign) or (f"⟨U+{ord(sign):04X}⟩" if not sign.isprintable() else sign) for sign in text
+    )
     return shown or "∅"
 
 

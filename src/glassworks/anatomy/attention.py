@@ -1,7 +1,7 @@
 """Watching attention itself: the scaled dot product, the model's own softmax, whatever the library calls.
 
-A function mode sees every torch call of the watched forward pass, runs it unchanged and hands the parts (q, k, v, scores,
-pattern, z) to a listener. With no listener for a part, nothing is computed for it.
+A function mode sees every torch call of the watched forward pass, runs it unchanged and hands the parts (q,
+k, v, scores, pattern, z) to a listener. With no listener for a part, nothing is computed for it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.b
 _PRODUCTS_WITH_BIAS = {torch.baddbmm, Tensor.baddbmm}
 _PACKED = {F.multi_head_attention_forward}
 
-# What pattern @ v may differ from the model's own output, relative to the largest output: kernels sum in another order.
+# What pattern @ v may differ from the model's own output, relative to the largest output: kernels sum in
+# another order.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
@@ -55,8 +56,8 @@ class AttentionCall:
     """What is known of one attention call after it.
 
     `kind` is "sdpa", "softmax", "packed" or "linear"; `error` is max |pattern @ v - output| where the map was
-    recomputed (NaN otherwise), `allowed` the largest error that summing in another order explains, `scale` the
-    factor of q k^T (NaN where the model computes its scores itself).
+    recomputed (NaN otherwise), `allowed` the largest error that summing in another order explains, `scale`
+    the factor of q k^T (NaN where the model computes its scores itself).
     """
 
     kind: str
@@ -85,7 +86,11 @@ class AttentionWatch(TorchFunctionMode):
             return self._on_softmax(func, args, kwargs)
         if func in _SDPA:
             listener = self._listener()
-            return func(*args, **kwargs) if listener is None else _scaled_dot_product(func, listener, *args, **kwargs)
+            return (
+                func(*args, **kwargs)
+                if listener is None
+                else _scaled_dot_product(func, listener, *args, **kwargs)
+            )
         if func in _PACKED:
             return self._on_packed(func, args, kwargs)
         return func(*args, **kwargs)
@@ -98,8 +103,18 @@ class AttentionWatch(TorchFunctionMode):
             return func(*args, **kwargs)
         if self._product is not None and self._product[2].numel() == scores.numel():
             queries, keys, _ = self._product
-            _show(listener, "q", _with_heads(queries, scores), source=say("the model computes its scores itself"))
-            _show(listener, "k", _with_heads(keys.transpose(-1, -2), scores), source=say("the model computes its scores itself"))
+            _show(
+                listener,
+                "q",
+                _with_heads(queries, scores),
+                source=say("the model computes its scores itself"),
+            )
+            _show(
+                listener,
+                "k",
+                _with_heads(keys.transpose(-1, -2), scores),
+                source=say("the model computes its scores itself"),
+            )
         self._product = None
         changed = listener.see("scores", scores) if listener.wants("scores") else None
         if changed is not None:
@@ -174,10 +189,17 @@ def _scaled_dot_product(
         out = torch.matmul(pattern.to(value.dtype), spread_heads(value, query.shape[1]))
         call = AttentionCall("sdpa", scale=scale)
     else:
-        out = func(query, key, value, attn_mask=attn_mask, dropout_p=dropout_p, is_causal=is_causal, **options)
+        out = func(
+            query, key, value, attn_mask=attn_mask, dropout_p=dropout_p, is_causal=is_causal, **options
+        )
         checked = pattern is not None and dropout_p == 0.0
         error = disagreement(pattern, value, out) if pattern is not None and checked else math.nan
-        call = AttentionCall("sdpa", error, TOLERANCE[out.dtype] * max(1.0, float(out.abs().max())) if checked else math.nan, scale)
+        call = AttentionCall(
+            "sdpa",
+            error,
+            TOLERANCE[out.dtype] * max(1.0, float(out.abs().max())) if checked else math.nan,
+            scale,
+        )
     out = _heard(listener, "z", out)
     listener.finish(call)
     return out
@@ -190,7 +212,7 @@ def _heard(listener: Listener, part: str, tensor: Tensor) -> Tensor:
 
 
 def masked_scores(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float) -> Tensor:
-    """The scores in float32 (float64 stays), masked ones at minus infinity, as the documentation of torch's call defines them."""
+    """The scores in float32 (float64 stays), masked ones at minus infinity, as torch documents its call."""
     exact = torch.promote_types(query.dtype, torch.float32)
     scores = query.to(exact) @ spread_heads(key, query.shape[1]).to(exact).transpose(-1, -2) * scale
     if is_causal:
@@ -211,7 +233,7 @@ def spread_heads(tensor: Tensor, heads: int) -> Tensor:
 
 
 def disagreement(pattern: Tensor, value: Tensor, out: Tensor) -> float:
-    """max |pattern @ v - output| over queries that see anything, in float32."""
+    """Max |pattern @ v - output| over queries that see anything, in float32."""
     again = pattern @ spread_heads(value, pattern.shape[1]).to(pattern.dtype)
     seen = pattern.sum(-1, keepdim=True) > 0
     return float(((again - out.to(pattern.dtype)).abs() * seen).max())
@@ -222,7 +244,7 @@ def check_agreement(call: AttentionCall, layer: int) -> None:
     if call.error > call.allowed:
         raise StrangeModel(
             say(
-                "the attention map of layer {layer}, recomputed from its queries and keys, does not give the model's output",
+                "the attention map of layer {layer}, recomputed from q and k, does not give its output",
                 layer=layer,
             ),
             given=f"max |pattern @ v - z| = {call.error:.3g}, allowed {call.allowed:.3g}",

@@ -1,4 +1,4 @@
-"""How modules are called: finding and replacing the hidden states among arguments and results of any style."""
+"""How modules are called: finding and replacing the hidden states in arguments and results."""
 
 import dataclasses
 import inspect
@@ -20,16 +20,24 @@ def is_hidden(value: object, dimensions: int = 3) -> bool:
 
 
 def as_stream(tensor: Tensor | None, batch: int, positions: int) -> Tensor | None:
-    """Hidden states as (batch position width), also where a layer flattened them into rows; None for anything else."""
+    """Hidden states as (batch position width), also where a layer flattened them into rows.
+
+    None for anything else.
+    """
     if tensor is None or tensor.ndim == 3:
         return tensor
-    return tensor.unflatten(0, (batch, positions)) if tensor.ndim == 2 and tensor.shape[0] == batch * positions else None
+    return (
+        tensor.unflatten(0, (batch, positions))
+        if tensor.ndim == 2 and tensor.shape[0] == batch * positions
+        else None
+    )
 
 
 def hidden_slot(args: Arguments, kwargs: Keywords) -> int | str | None:
     """Where the hidden states stand among the arguments: a position, a keyword, or None.
 
-    Some layers flatten batch and position into rows, so a floating matrix is taken where there is nothing better.
+    Some layers flatten batch and position into rows, so a floating matrix is taken where there is nothing
+    better.
     """
     for dimensions in (3, 2):
         for position, value in enumerate(args):
@@ -59,7 +67,10 @@ def with_hidden(args: Arguments, kwargs: Keywords, tensor: Tensor) -> tuple[Argu
 
 
 def stream_of(output: object) -> Tensor | None:
-    """The hidden states in a module's result: the first floating tensor of three dimensions, or of two (rows)."""
+    """The hidden states in a module's result.
+
+    The first floating tensor of three dimensions, or of two (rows).
+    """
     found = tensor_of(output)
     return found if found is not None else tensor_of(output, 2)
 
@@ -68,7 +79,9 @@ def tensor_of(output: object, dimensions: int = 3) -> Tensor | None:
     """The first floating tensor of so many dimensions in a module's result, whatever wraps it."""
     if isinstance(output, Tensor):
         return output if output.ndim == dimensions and output.is_floating_point() else None
-    return next((found for part in _parts(output) if (found := tensor_of(part, dimensions)) is not None), None)
+    return next(
+        (found for part in _parts(output) if (found := tensor_of(part, dimensions)) is not None), None
+    )
 
 
 def with_tensor(output: Any, tensor: Tensor, dimensions: int = 3) -> Any:
@@ -79,7 +92,9 @@ def with_tensor(output: Any, tensor: Tensor, dimensions: int = 3) -> Any:
     if isinstance(output, Mapping):
         entries = cast(Mapping[str, Any], output)
         name = next(key for key, value in entries.items() if value is old)
-        changed = cast(Any, type(output))(**{key: tensor if key == name else value for key, value in entries.items()})
+        changed = cast(Any, type(output))(
+            **{key: tensor if key == name else value for key, value in entries.items()}
+        )
         return changed
     if isinstance(output, tuple | list):
         items = [tensor if part is old else part for part in cast(Sequence[Any], output)]
@@ -115,9 +130,15 @@ class Caller:
         return cls(model, "input_ids" if "input_ids" in names or not names else names[0], frozenset(names))
 
     def __call__(
-        self, ids: Int[Tensor, "batch position"], mask: Bool[Tensor, "batch position"] | None = None, **options: bool
+        self,
+        ids: Int[Tensor, "batch position"],
+        mask: Bool[Tensor, "batch position"] | None = None,
+        **options: bool,
     ) -> Any:
-        """The model's raw result without cache; positions are counted over real tokens where padding is on the left."""
+        """The model's raw result without cache.
+
+        Positions are counted over real tokens where padding is on the left.
+        """
         keywords: Keywords = {self.first: ids, **options}
         if "use_cache" in self.names:
             keywords["use_cache"] = False
@@ -144,7 +165,10 @@ class Hooks:
         self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def after(self, module: nn.Module, hook: Callable[..., Any], *, always: bool = False) -> None:
-        """Calls `hook(module, args, kwargs, output)` after the module; a returned value replaces the result."""
+        """Calls `hook(module, args, kwargs, output)` after the module.
+
+        A returned value replaces the result.
+        """
         self._handles.append(module.register_forward_hook(hook, with_kwargs=True, always_call=always))
 
     def __enter__(self) -> "Hooks":

@@ -1,13 +1,15 @@
 """Reading tensors at sites: one pass, only those asked for, the model's numbers untouched."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from glassworks.anatomy.calls import Hooks, hidden_of, stream_of
+from glassworks.anatomy.examined import Examined
 from glassworks.anatomy.places import Anatomy, module_at
 from glassworks.anatomy.sites import Site, SiteName, parse_site
 from glassworks.anatomy.taps import Ear, Taps
@@ -15,17 +17,15 @@ from glassworks.anatomy.tokens import TokenBatch
 from glassworks.core.errors import InvalidInput
 from glassworks.core.text import say
 
-if TYPE_CHECKING:
-    from glassworks.anatomy.subject import Subject
-
 
 @dataclass(frozen=True, eq=False)
 class Activations(Mapping[str, Tensor]):
-    """Tensors by site: `activations["layers.3.mixer.pattern"]`, `["blocks.3.attn.hook_pattern"]` or `["pattern", 3]`.
+    """Tensors by site, in any spelling of its name.
 
-    Iterating gives canonical names. `logits` is None after an early stop, `stream` the residual stream at which the pass
-    stopped. Patterns are zero in rows and columns of padding; recomputed ones are float32. `attention_errors` holds, per
-    layer whose map was recomputed, max |pattern @ v - z|. Shapes: `Site`.
+    `cache["layers.3.mixer.pattern"]`, `["blocks.3.attn.hook_pattern"]` and `["pattern", 3]` are the same.
+    Iterating gives canonical names. `logits` is None after an early stop, `stream` the residual stream at
+    which the pass stopped. Patterns are zero in rows and columns of padding; recomputed ones are float32.
+    `attention_errors` holds, per layer whose map was recomputed, max |pattern @ v - z|. Shapes: `Site`.
     """
 
     anatomy: Anatomy
@@ -37,7 +37,7 @@ class Activations(Mapping[str, Tensor]):
     attention_errors: Mapping[int, float] = field(default_factory=dict[int, float])
 
     def __getitem__(self, key: SiteName) -> Tensor:
-        """The tensor at a site; raises UnknownName, or InvalidInput where it was not captured or does not exist."""
+        """The tensor at a site; raises UnknownName, or InvalidInput where it was not captured."""
         if isinstance(key, str) and key in self.tensors:
             return self.tensors[key]
         site = parse_site(key, self.anatomy, self.modules)
@@ -65,7 +65,9 @@ class Activations(Mapping[str, Tensor]):
     @property
     def bytes(self) -> int:
         """Bytes of the tensors kept; those that several sites share are counted once."""
-        storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in self.tensors.values()}
+        storages = {
+            t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in self.tensors.values()
+        }
         return sum(storages.values())
 
 
@@ -90,30 +92,46 @@ class _Keeper:
         return Ear(site, take)
 
     def overwritten(self) -> frozenset[Site]:
-        """Sites whose tensor was changed in place later in the pass; every in-place torch call raises the version."""
+        """Sites whose tensor was changed in place later in the pass.
+
+        Every in-place torch call raises the version.
+        """
         return frozenset(site for site, (tensor, version) in self.seen.items() if tensor._version != version)
 
 
 def capture(
-    subject: "Subject", batch: TokenBatch, sites: Sequence[Site], stop_at_layer: int | None = None
+    subject: Examined, batch: TokenBatch, sites: Sequence[Site], stop_at_layer: int | None = None
 ) -> Activations:
-    """Runs the model once and keeps the tensors at the sites, without gradient; the logits are the plain model's.
+    """Runs the model once and keeps the tensors at the sites; the logits are the plain model's.
 
-    Nothing is copied: a kept tensor is the model's own. Only where the model overwrites one in place later in the pass
-    (seen by its version counter) is the pass repeated with copies of those. `stop_at_layer=n` leaves before layer n.
+    No gradient is kept.
+
+    Nothing is copied: a kept tensor is the model's own. Only where the model overwrites one in place later in
+    the pass (seen by its version counter) is the pass repeated with copies of those. `stop_at_layer=n` leaves
+    before layer n.
     """
     keeper, logits, stream = _pass(subject, batch, sites, stop_at_layer, frozenset())
     overwritten = keeper.overwritten()
     if overwritten:
         keeper, logits, stream = _pass(subject, batch, sites, stop_at_layer, overwritten)
-    tensors = {site.name: _without_padding(site, keeper.tensors[site], batch) for site in sites if site in keeper.tensors}
+    tensors = {
+        site.name: _without_padding(site, keeper.tensors[site], batch)
+        for site in sites
+        if site in keeper.tensors
+    }
     return Activations(
-        subject.anatomy, batch, tensors, subject.modules, logits, stream, dict(subject.desk.errors) if any(s.is_attention for s in sites) else {}
+        subject.anatomy,
+        batch,
+        tensors,
+        subject.modules,
+        logits,
+        stream,
+        dict(subject.desk.errors) if any(s.is_attention for s in sites) else {},
     )
 
 
 def _pass(
-    subject: "Subject", batch: TokenBatch, sites: Sequence[Site], stop: int | None, copies: frozenset[Site]
+    subject: Examined, batch: TokenBatch, sites: Sequence[Site], stop: int | None, copies: frozenset[Site]
 ) -> tuple[_Keeper, Tensor | None, Tensor | None]:
     keeper = _Keeper(copies)
     ears = [keeper.ear(site) for site in sites]
@@ -122,14 +140,12 @@ def _pass(
             return keeper, subject.forward(batch), None
         reached: list[Tensor] = []
         _stop_before(subject, stop, hooks, reached)
-        try:
+        with suppress(_Stop):
             subject.forward(batch)
-        except _Stop:
-            pass
         return keeper, None, reached[0]
 
 
-def _stop_before(subject: "Subject", layer: int, hooks: Hooks, reached: list[Tensor]) -> None:
+def _stop_before(subject: Examined, layer: int, hooks: Hooks, reached: list[Tensor]) -> None:
     depth = subject.anatomy.depth
     layer = layer + depth if layer < 0 else layer
     if not 0 <= layer <= depth:

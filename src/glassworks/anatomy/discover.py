@@ -1,6 +1,7 @@
 """Finding stack, norm, head and embeddings in a watched forward pass."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,9 @@ def discover(model: nn.Module, probe: Tensor, layers: str | None) -> Anatomy:
     places = tuple(read_layer(call) for call in stack.calls)
     table = module_at(model, embedding.path)
     rows = next(p for p in table.parameters() if p.ndim == 2).shape[0]
-    post = next((tap.path for place in places for name, tap in place.taps.items() if name == "feedforward.post"), None)
+    post = next(
+        (tap.path for place in places for name, tap in place.taps.items() if name == "feedforward.post"), None
+    )
     hidden = next((c.hidden for c in watched.root.within() if c.path == post), None)
     first = stack.calls[0].hidden
     assert first is not None
@@ -66,7 +69,9 @@ def _find_stack(model: nn.Module, watched: Watched, named: str | None) -> _Stack
     for call in watched.root.within():
         if call.hidden is not None and call.out is not None and call.hidden.shape == call.out.shape:
             groups.setdefault(call.path.rpartition(".")[0], []).append(call)
-    candidates = [found for path, calls in groups.items() if (found := _as_stack(model, path, calls)) is not None]
+    candidates = [
+        found for path, calls in groups.items() if (found := _as_stack(model, path, calls)) is not None
+    ]
     if named is not None:
         chosen = [c for c in candidates if c.path == named]
         if not chosen:
@@ -104,7 +109,7 @@ def _as_stack(model: nn.Module, path: str, calls: list[SeenCall]) -> _Stack | No
     calls = [call for call in calls if call.out is not None and call.out.shape == shape and call.has_matrix]
     chained = all(
         left.out is not None and right.hidden is not None and same(left.out, right.hidden)
-        for left, right in zip(calls, calls[1:], strict=False)
+        for left, right in pairwise(calls)
     )
     return _Stack(path, tuple(calls)) if calls and chained else None
 
@@ -116,8 +121,12 @@ def _inside(inner: _Stack, outer: _Stack) -> bool:
 
 
 def _nothing_found(model: nn.Module, watched: Watched) -> StrangeModel:
-    holders = [c.path or type(c.module).__name__ for c in (watched.root, *watched.root.within()) if c.attention]
-    lists = [path for path, module in model.named_modules() if isinstance(module, nn.ModuleList | nn.Sequential)]
+    holders = [
+        c.path or type(c.module).__name__ for c in (watched.root, *watched.root.within()) if c.attention
+    ]
+    lists = [
+        path for path, module in model.named_modules() if isinstance(module, nn.ModuleList | nn.Sequential)
+    ]
     repeated = [p for p in dict.fromkeys(holders) if holders.count(p) > 1]
     seen = say(
         "attention seen in: {holders}; lists of modules: {lists}; called more than once: {repeated}",
@@ -129,7 +138,7 @@ def _nothing_found(model: nn.Module, watched: Watched) -> StrangeModel:
         say("found no stack of layers in {model}", model=type(model).__name__),
         given=seen,
         right=say(
-            "a list of layers that each take and return (batch, position, width), with attention that goes through "
+            "a list of layers that each take and return (batch, position, width), with attention through "
             "scaled_dot_product_attention, a softmax, or a mixer linear in its values"
         ),
     )
@@ -138,7 +147,9 @@ def _nothing_found(model: nn.Module, watched: Watched) -> StrangeModel:
 def _find_embedding(watched: Watched, stack: _Stack, probe: Tensor) -> SeenCall:
     first = stack.calls[0].began
     for call in watched.root.within():
-        takes_ids = call.tokens is not None and call.tokens.shape == probe.shape and torch.equal(call.tokens, probe)
+        takes_ids = (
+            call.tokens is not None and call.tokens.shape == probe.shape and torch.equal(call.tokens, probe)
+        )
         if call.began < first and call.is_leaf and takes_ids and call.out is not None and call.has_matrix:
             return call
     raise StrangeModel(
@@ -166,11 +177,23 @@ def _all_rows_differ(rows: Tensor) -> bool:
 
 def _find_ending(model: nn.Module, watched: Watched, stack: _Stack, embedding: SeenCall) -> _Ending:
     last = stack.calls[-1]
-    later = [c for c in watched.root.within() if c.began > last.ended and c.hidden is not None and c.out is not None]
+    later = [
+        c
+        for c in watched.root.within()
+        if c.began > last.ended and c.hidden is not None and c.out is not None
+    ]
     outermost = [c for c in later if c.parent not in later]
     logits = watched.logits
     head = next((c for c in reversed(later) if c.is_leaf and c.has_matrix and _is_head(c, logits)), None)
-    before = [c for c in later if head is not None and c.out is not None and head.hidden is not None and c.ended < head.began and same(c.out, head.hidden)]
+    before = [
+        c
+        for c in later
+        if head is not None
+        and c.out is not None
+        and head.hidden is not None
+        and c.ended < head.began
+        and same(c.out, head.hidden)
+    ]
     norm = next((c for c in before if norm_like(c)), None)
     if head is None:
         norm = next((c for c in later if norm_like(c)), None)
@@ -213,7 +236,9 @@ def _context(model: nn.Module, watched: Watched, stack: _Stack, embedding: SeenC
 def _notes(ending: _Ending) -> tuple[Text, ...]:
     if ending.exact:
         return ()
-    return (say("something outside the model's modules acts between the last layer and the logits; lenses leave it out"),)
+    return (
+        say("something outside all modules acts between the last layer and the logits; lenses leave it out"),
+    )
 
 
 def readout_of(model: nn.Module, anatomy: Anatomy, stream: Tensor) -> Tensor:

@@ -1,17 +1,14 @@
 """Replacing tensors at sites for the length of a `with`."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from glassworks.anatomy.examined import Examined
 from glassworks.anatomy.sites import NameFilter, Site, SiteName, choose_sites
 from glassworks.anatomy.taps import Ear, Taps
-
-if TYPE_CHECKING:
-    from glassworks.anatomy.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -35,17 +32,22 @@ Edit = HookFunction | Tensor
 
 
 @contextmanager
-def edited(subject: "Subject", edits: Mapping[SiteName, Edit]) -> Iterator["Subject"]:
-    """The model with tensors replaced: each value is a tensor (of the site's shape, or one that expands to it) or a
-    function of (tensor, hook) that returns one, or None to leave it. Everything is as before after the `with`.
+def edited(subject: Examined, edits: Mapping[SiteName, Edit]) -> Generator[Examined]:
+    """The model with tensors replaced; everything is as before after the `with`.
+
+    Each value is a tensor (of the site's shape, or one that expands to it) or a
+    function of (tensor, hook) that returns one, or None to leave it.
     """
     with hooked(subject, list(edits.items())) as same:
         yield same
 
 
 @contextmanager
-def hooked(subject: "Subject", hooks: Sequence[tuple[NameFilter, Edit]]) -> Iterator["Subject"]:
-    """The same from a list of (name or filter, function) pairs; several at one site act one after the other."""
+def hooked(subject: Examined, hooks: Sequence[tuple[NameFilter, Edit]]) -> Generator[Examined]:
+    """The same from a list of (name or filter, function) pairs.
+
+    Several at one site act one after the other.
+    """
     ears = [
         _ear(site, edit)
         for names, edit in hooks

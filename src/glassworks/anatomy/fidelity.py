@@ -18,7 +18,10 @@ NEW_TOKENS = 8
 
 @dataclass(frozen=True)
 class FidelityRow:
-    """One check: what was compared, the largest difference, what is allowed, and whether it holds (None: not done)."""
+    """One check: what was compared, the largest difference, what is allowed, and whether it holds (None.
+
+    Not done).
+    """
 
     says: Text
     value: float
@@ -31,8 +34,9 @@ class FidelityRow:
 class Fidelity:
     """Whether what is shown is what the model does.
 
-    `logit_difference`: max |watched - plain| (0 expected). `attention_difference`: the maps shown against the model's
-    own (`attention_source` says which); `generation_equal`: greedy tokens with and without cache, None without a cache.
+    `logit_difference`: max |watched - plain| (0 expected). `attention_difference`: the maps shown against the
+    model's own (`attention_source` says which); `generation_equal`: greedy tokens with and without cache,
+    None without a cache.
     """
 
     logit_difference: float
@@ -60,12 +64,19 @@ class Fidelity:
         """One row a check, for the head of a report."""
         generation = None if self.generation_equal is None else float(not self.generation_equal)
         return [
-            FidelityRow(say("logits while watched, against the plain model: largest difference"), self.logit_difference, 0.0, self.logit_difference == 0.0),
+            FidelityRow(
+                say("logits while watched, against the plain model: largest difference"),
+                self.logit_difference,
+                0.0,
+                self.logit_difference == 0.0,
+            ),
             FidelityRow(
                 say("attention maps shown, against the model's own: largest difference"),
                 self.attention_difference,
                 ATTENTION_TOLERANCE,
-                None if math.isnan(self.attention_difference) else self.attention_difference <= ATTENTION_TOLERANCE,
+                None
+                if math.isnan(self.attention_difference)
+                else self.attention_difference <= ATTENTION_TOLERANCE,
                 self.attention_source,
             ),
             FidelityRow(
@@ -81,7 +92,9 @@ class Fidelity:
         """Plain data for `--json`."""
         return {
             "logit_difference": self.logit_difference,
-            "attention_difference": None if math.isnan(self.attention_difference) else self.attention_difference,
+            "attention_difference": None
+            if math.isnan(self.attention_difference)
+            else self.attention_difference,
             "attention_source": self.attention_source.en,
             "generation_equal": self.generation_equal,
             "tokens": self.tokens,
@@ -89,14 +102,17 @@ class Fidelity:
         }
 
 
-def _attention_difference(subject: Subject, batch: TokenBatch, plain: Tensor, errors: Any) -> tuple[float, Text]:
+def _attention_difference(
+    subject: Subject, batch: TokenBatch, plain: Tensor, errors: Any
+) -> tuple[float, Text]:
     own = _own_maps(subject, batch, plain)
     _, cache = subject.run_with_cache(batch, "*.mixer.pattern") if own is not None else (None, None)
     if own is not None and cache is not None:
         real = batch.real.to(own[0].device)
         both = real[:, None, :, None] & real[:, None, None, :]
         worst = max(
-            float(((cache["pattern", layer].float() - maps.float()) * both).abs().max()) for layer, maps in enumerate(own)
+            float(((cache["pattern", layer].float() - maps.float()) * both).abs().max())
+            for layer, maps in enumerate(own)
         )
         return worst, say("its eager implementation with output_attentions")
     known = [error for error in errors.values() if not math.isnan(error)]
@@ -106,10 +122,10 @@ def _attention_difference(subject: Subject, batch: TokenBatch, plain: Tensor, er
 
 
 def _own_maps(subject: Subject, batch: TokenBatch, plain: Tensor) -> list[Tensor] | None:
-    """The model's own maps, where its library offers them; its attention implementation is put back afterwards.
+    """The model's own maps, where its library offers them; its implementation is put back after.
 
-    They count only if the pass that returned them gave the plain model's logits: some models ask for maps along a path
-    that forgets the causal mask.
+    They count only if the pass that returned them gave the plain model's logits: some models ask for maps
+    along a path that forgets the causal mask.
     """
     model = cast(Any, subject.model)
     config = getattr(model, "config", None)
@@ -130,9 +146,13 @@ def _own_maps(subject: Subject, batch: TokenBatch, plain: Tensor) -> list[Tensor
     finally:
         if before is not None:
             setter(before)
-    if logits is None or not torch.allclose(logits[here.real].float(), plain[here.real].float(), rtol=1e-3, atol=1e-3):
+    if logits is None or not torch.allclose(
+        logits[here.real].float(), plain[here.real].float(), rtol=1e-3, atol=1e-3
+    ):
         return None
-    usable = maps is not None and len(maps) == subject.anatomy.depth and all(isinstance(m, Tensor) for m in maps)
+    usable = (
+        maps is not None and len(maps) == subject.anatomy.depth and all(isinstance(m, Tensor) for m in maps)
+    )
     return list(maps) if usable and tensor_of(maps[0], 4) is not None else None
 
 
@@ -152,4 +172,3 @@ def _generation_equal(subject: Subject, batch: TokenBatch) -> bool | None:
     # The library stops at an end-of-sequence token; the comparison covers what it produced.
     produced = cached.shape[1] - prompt.ids.shape[1]
     return torch.equal(cached, subject.continued(prompt, produced, 0.0, None))
-

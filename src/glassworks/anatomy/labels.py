@@ -1,4 +1,4 @@
-"""Byte-true token texts: a character split over several tokens is shown whole, with a badge, never as U+FFFD."""
+"""Byte-true token texts: a character split over tokens is shown whole, with a badge."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -32,7 +32,11 @@ def _whole(tokenizer: Tokenizer, ids: Sequence[int], start: int) -> tuple[int, s
     before = _decode(tokenizer, context)
     for end in range(start + 1, min(len(ids), start + _LONGEST) + 1):
         both = _decode(tokenizer, [*context, *ids[start:end]])
-        text = both[len(before) :] if both.startswith(before) and _UNKNOWN not in before else _decode(tokenizer, ids[start:end])
+        text = (
+            both[len(before) :]
+            if both.startswith(before) and _UNKNOWN not in before
+            else _decode(tokenizer, ids[start:end])
+        )
         if _UNKNOWN not in text:
             return end, text
     return start + 1, None

@@ -1,4 +1,4 @@
-"""Reading one layer: its mixer, its feed-forward and the stream between them, from what one watched call did."""
+"""Reading one layer: its mixer, its feed-forward and the stream between, from a watched call."""
 
 from dataclasses import dataclass
 
@@ -54,7 +54,11 @@ def read_layer(call: SeenCall) -> LayerPlaces:
         taps=taps,
         missing=missing,
         mid_is_sum=halves.is_sum,
-        attention=attention.call.kind if attention is not None and attention.call is not None else "softmax" if attention else "none",
+        attention=attention.call.kind
+        if attention is not None and attention.call is not None
+        else "softmax"
+        if attention
+        else "none",
         value_linear=attention.module if attention is not None else None,
         heads=heads,
         kv_heads=kv_heads,
@@ -79,12 +83,21 @@ def _find_mixer(call: SeenCall) -> tuple[SeenCall | None, SeenAttention | None]:
 
 
 def _feedforward_blocks(call: SeenCall, mixer: SeenCall | None) -> list[SeenCall]:
-    return [c for c in call.inner if c is not mixer and not c.all_attention() and c.has_matrix and c.hidden is not None] if mixer is not call else []
+    return (
+        [
+            c
+            for c in call.inner
+            if c is not mixer and not c.all_attention() and c.has_matrix and c.hidden is not None
+        ]
+        if mixer is not call
+        else []
+    )
 
 
 def _find_halves(call: SeenCall, mixer: SeenCall | None, blocks: list[SeenCall]) -> _Halves:
     start, end = call.hidden, call.out
-    assert start is not None and end is not None
+    assert start is not None, "a layer takes the stream"
+    assert end is not None, "a layer returns the stream"
     inner = call.within()
     shaped = [c for c in inner if c.out is not None and c.out.shape == start.shape]
     of_mixer = [c for c in shaped if mixer is not None and mixer is not call and _not_before(c, mixer)]
@@ -93,10 +106,14 @@ def _find_halves(call: SeenCall, mixer: SeenCall | None, blocks: list[SeenCall])
     for meeting in inner:
         if meeting.hidden is None or mixer is None or meeting.hidden.shape != start.shape:
             continue
-        source = next((c for c in of_mixer if c.ended < meeting.began and same(start + _value(c), meeting.hidden)), None)
+        source = next(
+            (c for c in of_mixer if c.ended < meeting.began and same(start + _value(c), meeting.hidden)), None
+        )
         if source is None:
             continue
-        before = next((c for c in in_blocks if c.began > source.ended and same(meeting.hidden + _value(c), end)), None)
+        before = next(
+            (c for c in in_blocks if c.began > source.ended and same(meeting.hidden + _value(c), end)), None
+        )
         if before is not None:
             return _Halves(source, Tap("in", meeting.path), meeting.hidden, before, is_sum=True)
         after = _post_norm_end(meeting, inner, in_blocks, end)
@@ -112,14 +129,30 @@ def _find_halves(call: SeenCall, mixer: SeenCall | None, blocks: list[SeenCall])
     return _Halves(None, None, None, None, is_sum=True)
 
 
-def _post_norm_end(norm: SeenCall, inner: list[SeenCall], in_blocks: list[SeenCall], end: Tensor) -> SeenCall | None:
-    """The feed-forward contribution of a post-norm layer: some later norm reads norm.out + it and gives the end."""
+def _post_norm_end(
+    norm: SeenCall, inner: list[SeenCall], in_blocks: list[SeenCall], end: Tensor
+) -> SeenCall | None:
+    """The feed-forward contribution of a post-norm layer.
+
+    Some later norm reads norm.out + it and gives the end.
+    """
     if norm.out is None:
         return None
     for last in inner:
-        if last.began > norm.ended and last.hidden is not None and last.out is not None and same(last.out, end):
+        if (
+            last.began > norm.ended
+            and last.hidden is not None
+            and last.out is not None
+            and same(last.out, end)
+        ):
             found = next(
-                (c for c in in_blocks if c.ended < last.began and c.began > norm.ended and same(_value(c) + norm.out, last.hidden)),
+                (
+                    c
+                    for c in in_blocks
+                    if c.ended < last.began
+                    and c.began > norm.ended
+                    and same(_value(c) + norm.out, last.hidden)
+                ),
                 None,
             )
             if found is not None:
@@ -138,14 +171,18 @@ def _value(call: SeenCall) -> Tensor:
 
 
 def _close(left: Tensor, right: Tensor) -> bool:
-    return left.shape == right.shape and float((left - right).abs().max()) <= SUM_TOLERANCE * float(right.abs().max())
+    return left.shape == right.shape and float((left - right).abs().max()) <= SUM_TOLERANCE * float(
+        right.abs().max()
+    )
 
 
 def _why_no_mid(blocks: list[SeenCall], halves: _Halves) -> Text:
     if not blocks:
         return say("the layer has no feed-forward: its out is what attention left")
     if halves.feedforward_out is not None:
-        return say("attention and feed-forward both read the layer's input (parallel block): there is no stream between them")
+        return say(
+            "attention and feed-forward both read the layer's input (parallel block): no stream lies between"
+        )
     return say("no submodule was seen to read in + mixer.out")
 
 
@@ -158,8 +195,14 @@ def _note_feedforward(
         return
     taps["feedforward.in"] = Tap("in", blocks[0].path)
     taps["feedforward.out"] = Tap("out", (halves.feedforward_out or blocks[-1]).path)
-    leaves = [leaf for block in blocks for leaf in ([block] if block.is_leaf else [c for c in block.within() if c.is_leaf])]
-    matrices = [leaf for leaf in leaves if leaf.has_matrix and leaf.hidden is not None and leaf.out is not None]
+    leaves = [
+        leaf
+        for block in blocks
+        for leaf in ([block] if block.is_leaf else [c for c in block.within() if c.is_leaf])
+    ]
+    matrices = [
+        leaf for leaf in leaves if leaf.has_matrix and leaf.hidden is not None and leaf.out is not None
+    ]
     if len(matrices) < 2:
         reason = say("the feed-forward has no hidden layer that was seen")
         missing |= {"feedforward.pre": reason, "feedforward.post": reason}
@@ -172,15 +215,21 @@ def _note_feedforward(
         (
             leaf
             for leaf in leaves
-            if not leaf.has_matrix and leaf.began < last.began and leaf.hidden is not None and leaf.out is not None
-            and leaf.hidden.shape == hidden.shape == leaf.out.shape and not same(leaf.hidden, leaf.out)
+            if not leaf.has_matrix
+            and leaf.began < last.began
+            and leaf.hidden is not None
+            and leaf.out is not None
+            and leaf.hidden.shape == hidden.shape == leaf.out.shape
+            and not same(leaf.hidden, leaf.out)
         ),
         None,
     )
     if activation is not None:
         taps["feedforward.pre"] = Tap("in", activation.path)
         return
-    first = next((leaf for leaf in matrices[:-1] if leaf.out is not None and leaf.out.shape == hidden.shape), None)
+    first = next(
+        (leaf for leaf in matrices[:-1] if leaf.out is not None and leaf.out.shape == hidden.shape), None
+    )
     if first is not None:
         taps["feedforward.pre"] = Tap("out", first.path)
     else:
@@ -191,7 +240,12 @@ def _norm_before(call: SeenCall, block: SeenCall | None) -> str | None:
     if block is None or block is call or block.hidden is None:
         return None
     for child in call.inner:
-        if child.ended < block.began and child.out is not None and norm_like(child) and same(child.out, block.hidden):
+        if (
+            child.ended < block.began
+            and child.out is not None
+            and norm_like(child)
+            and same(child.out, block.hidden)
+        ):
             return child.path
     return None
 

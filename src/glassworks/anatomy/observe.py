@@ -1,4 +1,4 @@
-"""One watched forward pass: every module call with what went in and came out, and every attention call inside."""
+"""One watched forward pass: every module call with what went in and out, every attention call."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,7 +40,7 @@ class SeenAttention:
 
 @dataclass(eq=False)
 class SeenCall:
-    """One module call: copies of the hidden states in and out, the calls inside it, when it began and ended."""
+    """One module call: copies of the hidden states in and out, and the calls inside it."""
 
     path: str
     module: nn.Module
@@ -91,7 +91,11 @@ def watch(model: nn.Module, probe: Tensor) -> Watched:
             raw = Caller.of(model)(probe)
     except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError) as problem:
         raise StrangeModel(
-            say("{model} cannot be run on token ids alone: {reason}", model=type(model).__name__, reason=str(problem)),
+            say(
+                "{model} cannot be run on token ids alone: {reason}",
+                model=type(model).__name__,
+                reason=str(problem),
+            ),
             right=say("a model whose forward takes token ids (batch, position) and returns logits"),
         ) from problem
     finally:
@@ -99,7 +103,10 @@ def watch(model: nn.Module, probe: Tensor) -> Watched:
     logits = tensor_of(raw)
     if logits is None or observer.root is None:
         raise StrangeModel(
-            say("{model} returned nothing of three dimensions (batch, position, vocabulary)", model=type(model).__name__),
+            say(
+                "{model} returned nothing of three dimensions (batch, position, vocabulary)",
+                model=type(model).__name__,
+            ),
             given=type(raw).__name__,
         )
     return Watched(observer.root, logits)
@@ -120,7 +127,8 @@ class _Observer:
         """A fresh listener, noted with the module that is running."""
         if not self._stack:
             return None
-        # A score product is only looked at, not kept, until its softmax comes; then this listener belongs to a call.
+        # A score product is only looked at, not kept, until its softmax comes; then this listener belongs to
+        # a call.
         seen = SeenAttention()
         self._stack[-1].attention.append(seen)
         return seen
@@ -132,7 +140,9 @@ class _Observer:
             hidden = hidden_of(args, kwargs)
             call.hidden = self._copy(hidden)
             values = [*args, *kwargs.values()]
-            call.tokens = next((v.clone() for v in values if isinstance(v, Tensor) and not v.is_floating_point()), None)
+            call.tokens = next(
+                (v.clone() for v in values if isinstance(v, Tensor) and not v.is_floating_point()), None
+            )
             if parent is not None:
                 parent.inner.append(call)
             elif self.root is None:
@@ -149,7 +159,9 @@ class _Observer:
         if takes_queries_keys_values(args) and not call.all_attention():
             self._value_linear(call, args, kwargs, output)
 
-    def _value_linear(self, call: SeenCall, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def _value_linear(
+        self, call: SeenCall, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
         mixed = tensor_of(output, dimensions=4)
         if mixed is None or mixed.shape[:3] != args[0].shape[:3]:
             return
@@ -162,7 +174,13 @@ class _Observer:
         finally:
             self._stack = stack
         seen = SeenAttention(call=AttentionCall("linear"), module=call.path)
-        for part, tensor in (("q", args[0]), ("k", args[1]), ("v", args[2]), ("pattern", pattern), ("z", mixed)):
+        for part, tensor in (
+            ("q", args[0]),
+            ("k", args[1]),
+            ("v", args[2]),
+            ("pattern", pattern),
+            ("z", mixed),
+        ):
             seen.see(part, tensor)
         call.attention.append(seen)
 

@@ -1,4 +1,4 @@
-"""The parts of a transformer, as values, and `find_anatomy`, which finds them by watching one forward pass."""
+"""The parts of a transformer, and `find_anatomy`, which finds them by watching one pass."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,11 +25,11 @@ class Tap:
 class LayerPlaces:
     """The parts of one layer, as module paths.
 
-    `mixer` is the attention submodule; `taps` says where each site of the layer is read ("mixer.in", "mixer.out",
-    "mid", "feedforward.in|out|pre|post"); `missing` says why a site is not there. `mid_is_sum` is true where the stream
-    between the halves is in + mixer.out (pre-norm) and false where it is that sum after a norm (post-norm).
-    `attention` is "sdpa", "softmax" (the model computes its map), "linear" (a mixer linear in its values), "packed"
-    (torch.nn.MultiheadAttention) or "none".
+    `mixer` is the attention submodule; `taps` says where each site of the layer is read ("mixer.in",
+    "mixer.out", "mid", "feedforward.in|out|pre|post"); `missing` says why a site is not there. `mid_is_sum`
+    is true where the stream between the halves is in + mixer.out (pre-norm) and false where it is that sum
+    after a norm (post-norm). `attention` is "sdpa", "softmax" (the model computes its map), "linear" (a mixer
+    linear in its values), "packed" (torch.nn.MultiheadAttention) or "none".
     """
 
     path: str
@@ -52,9 +52,9 @@ class LayerPlaces:
 class Anatomy:
     """Where a transformer keeps its parts; every path names a module of the untouched model.
 
-    `readout` are the modules that turn the last layer's output into logits, in order (`readout_exact` says whether
-    calling them one after the other gives the model's logits bit for bit); with `tied_head` the logits are the inner
-    products with the token embedding and no module computes them.
+    `readout` are the modules that turn the last layer's output into logits, in order (`readout_exact` says
+    whether calling them one after the other gives the model's logits bit for bit); with `tied_head` the
+    logits are the inner products with the token embedding and no module computes them.
     """
 
     stack: str
@@ -96,7 +96,10 @@ class Anatomy:
             (say("width"), str(self.width)),
             (say("vocabulary"), str(self.vocabulary)),
             (say("longest sequence"), str(self.context) if self.context else "-"),
-            (say("query heads, key-value heads, head width"), f"{first.heads}, {first.kv_heads}, {first.head_width}"),
+            (
+                say("query heads, key-value heads, head width"),
+                f"{first.heads}, {first.kv_heads}, {first.head_width}",
+            ),
             (say("attention, as computed"), kinds),
             (say("looks ahead"), str(say("no")) if self.causal else str(say("yes"))),
             (say("token embedding"), self.embedding),
@@ -117,9 +120,10 @@ PROBE_LENGTH = 7  # odd, longer than any shared window, short enough for every c
 def find_anatomy(
     model: nn.Module, probe: Int[Tensor, "batch position"] | None = None, *, layers: str | None = None
 ) -> Anatomy:
-    """The parts of a model, found by watching one forward pass on the probe (by default seven different tokens).
+    """The parts of a model, found by watching one forward pass on the probe (by default 7 tokens).
 
-    `layers` names the stack (a module path) where several could be meant. Raises StrangeModel, saying what was seen.
+    `layers` names the stack (a module path) where several could be meant. Raises StrangeModel, saying what
+    was seen.
     """
     # Deferred: `discover` needs the values of this module.
     from glassworks.anatomy.discover import discover
@@ -134,12 +138,16 @@ def default_probe(model: nn.Module) -> Int[Tensor, "batch position"]:
     embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding)]
     if not embeddings:
         raise StrangeModel(
-            say("{model} has no torch.nn.Embedding, so its vocabulary is not known", model=type(model).__name__),
+            say(
+                "{model} has no torch.nn.Embedding, so its vocabulary is not known",
+                model=type(model).__name__,
+            ),
             right=say("give token ids to watch: find_anatomy(model, probe)"),
         )
     vocabulary = config_number(model, "vocab_size") or max(e.num_embeddings for e in embeddings)
     length = min(PROBE_LENGTH, config_number(model, "max_position_embeddings") or PROBE_LENGTH)
-    # Neighbours of a middle token: the low ids are often padding, which some models skip when they count positions.
+    # Neighbours of a middle token: the low ids are often padding, which some models skip when they count
+    # positions.
     ids = (torch.arange(length) + vocabulary // 2) % vocabulary
     return ids[None].to(embeddings[0].weight.device)
 

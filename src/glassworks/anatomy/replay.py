@@ -1,11 +1,12 @@
-"""Asking a layer about single vectors: what its attention would write for them, how they would score each other.
+"""Asking a layer about single vectors: what its attention writes for them, how they score.
 
-The layer's own modules run, with the arguments that the model itself passed them (recorded from a real pass), so no
-weight is ever named. Each vector stands alone as both tokens of a two-token sequence: at position 0 it sees itself only,
-and libraries that treat single queries specially do not. Rotary positions therefore turn queries and keys by the angle
-of position 0, which is none: scores are those of content, not of distance.
+The layer's own modules run, with the arguments that the model itself passed them (recorded from a real pass),
+so no weight is ever named. Each vector stands alone as both tokens of a two-token sequence: at position 0 it
+sees itself only, and libraries that treat single queries specially do not. Rotary positions therefore turn
+queries and keys by the angle of position 0, which is none: scores are those of content, not of distance.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glassworks.anatomy.attention import AttentionCall, AttentionWatch, spread_heads
-from glassworks.anatomy.calls import Hooks, hidden_of, stream_of, with_hidden
+from glassworks.anatomy.calls import Hooks, stream_of, with_hidden
 from glassworks.anatomy.linear import one_hot_map
 from glassworks.anatomy.places import LayerPlaces, module_at
 from glassworks.anatomy.subject import Subject
@@ -28,7 +29,10 @@ SCALE_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class MixerProbe:
-    """What a layer's attention makes of vectors: queries, keys (heads as seen by the scores), and what it would write."""
+    """What a layer's attention makes of vectors.
+
+    Queries, keys (heads as seen by the scores), and what it would write.
+    """
 
     queries: Float[Tensor, "n head head_width"]
     keys: Float[Tensor, "n kv_head head_width"]
@@ -45,15 +49,19 @@ class MixerProbe:
 def probe_mixer(
     subject: Subject, layer: int, vectors: Float[Tensor, "n width"], *, through_norm: bool = False
 ) -> MixerProbe:
-    """Runs a layer's attention on vectors, each alone; `through_norm` puts them through the layer's norm first.
+    """Runs a layer's attention on vectors, each alone; `through_norm` applies the layer's norm first.
 
-    Where the layer has no norm before its attention, `through_norm` changes nothing. Raises InvalidInput where no
-    submodule holds the attention.
+    Where the layer has no norm before its attention, `through_norm` changes nothing. Raises InvalidInput
+    where no submodule holds the attention.
     """
     places = subject.anatomy.layers[layer]
     if places.mixer is None:
         raise InvalidInput(
-            say("{site} is not in this model: {reason}", site=f"layers.{layer}.mixer.in", reason=places.missing["mixer.in"])
+            say(
+                "{site} is not in this model: {reason}",
+                site=f"layers.{layer}.mixer.in",
+                reason=places.missing["mixer.in"],
+            )
         )
     model = subject.model
     with torch.no_grad():
@@ -70,7 +78,7 @@ def probe_mixer(
 def mixer_output(
     subject: Subject, layer: int, vectors: Float[Tensor, "n width"], *, through_norm: bool = False
 ) -> Float[Tensor, "n width"]:
-    """What the layer's attention adds to the stream for each vector seen alone: W_O W_V x for softmax attention.
+    """What the attention adds to the stream for each vector seen alone: W_O W_V x for a softmax.
 
     Norms after the attention (Gemma) are left out.
     """
@@ -87,7 +95,8 @@ def scores(
 ) -> Float[Tensor, "head query key"]:
     """Query-key scores between vectors, scaled as the model scales them, before mask and softmax.
 
-    Caps on scores and score biases by distance are not applied; rotary positions: see the head of this module.
+    Caps on scores and score biases by distance are not applied; rotary positions: see the head of this
+    module.
     """
     both = torch.cat([queries.to(keys), keys])
     probe = probe_mixer(subject, layer, both, through_norm=through_norm)
@@ -97,7 +106,10 @@ def scores(
 def feedforward_output(
     subject: Subject, layer: int, vectors: Float[Tensor, "n width"], *, through_norm: bool = False
 ) -> Float[Tensor, "n width"]:
-    """What the layer's feed-forward adds for each vector, without the residual; raises InvalidInput where it has none."""
+    """What the layer's feed-forward adds for each vector, without the residual.
+
+    Raises InvalidInput where it has none.
+    """
     places = subject.anatomy.layers[layer]
     if len(places.feedforward) != 1:
         raise InvalidInput(say("layer {layer} has no feed-forward in one module", layer=layer))
@@ -109,7 +121,9 @@ def feedforward_output(
         try:
             found = stream_of(module(vectors))
         except TypeError:
-            raise InvalidInput(say("the feed-forward of layer {layer} needs more than its input", layer=layer)) from None
+            raise InvalidInput(
+                say("the feed-forward of layer {layer} needs more than its input", layer=layer)
+            ) from None
         assert found is not None
         return found[:, 0]
 
@@ -128,7 +142,9 @@ def unembedding_vectors(subject: Subject) -> Float[Tensor, "vocabulary width"]:
     """w_U: the rows of the head's matrix."""
     path = subject.anatomy.head or (subject.anatomy.embedding if subject.anatomy.tied_head else None)
     if path is None:
-        raise InvalidInput(say("{site} is not in this model: {reason}", site="logits", reason=say("the model has no head")))
+        raise InvalidInput(
+            say("{site} is not in this model: {reason}", site="logits", reason=say("the model has no head"))
+        )
     weight = next(p for p in module_at(subject.model, path).parameters() if p.ndim == 2)
     return weight.detach()
 
@@ -136,8 +152,8 @@ def unembedding_vectors(subject: Subject) -> Float[Tensor, "vocabulary width"]:
 def position_vectors(subject: Subject, count: int) -> Float[Tensor, "position width"]:
     """p_t: what the input of layer 0 holds at each position beyond the token's own vector.
 
-    Found as data: one token repeated, minus its embedding. Raises InvalidInput where that depends on the token (a norm
-    follows the sum) or is nothing (rotary, relative or no positions).
+    Found as data: one token repeated, minus its embedding. Raises InvalidInput where that depends on the
+    token (a norm follows the sum) or is nothing (rotary, relative or no positions).
     """
     tokens = [0, subject.anatomy.vocabulary - 1]
     ids = torch.tensor(tokens)[:, None].expand(-1, count).contiguous()
@@ -145,7 +161,9 @@ def position_vectors(subject: Subject, count: int) -> Float[Tensor, "position wi
     found = stream - token_vectors(subject)[tokens][:, None]
     size = float(found.abs().max())
     if float((found[0] - found[1]).abs().max()) > 1e-4 * max(1.0, float(stream.abs().max())):
-        raise InvalidInput(say("the position vectors of this model depend on the token: it has no p_t of its own"))
+        raise InvalidInput(
+            say("the position vectors of this model depend on the token: it has no p_t of its own")
+        )
     if size < 1e-6:
         raise InvalidInput(say("this model adds no position vectors to its tokens"))
     return found[0]
@@ -166,10 +184,8 @@ def _recorded_arguments(subject: Subject, path: str, count: int) -> tuple[tuple[
     ids = torch.zeros(count, 2, dtype=torch.long)
     with Hooks() as hooks:
         hooks.before(module_at(subject.model, path), note)
-        try:
+        with suppress(_Reached):
             subject.forward(TokenBatch(ids, labels=("", "")))
-        except _Reached:
-            pass
     return found[0]
 
 
@@ -201,7 +217,9 @@ class _Noted:
         self.call = call
 
 
-def _run(model: nn.Module, places: LayerPlaces, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> MixerProbe:
+def _run(
+    model: nn.Module, places: LayerPlaces, arguments: tuple[tuple[Any, ...], dict[str, Any]]
+) -> MixerProbe:
     assert places.mixer is not None
     args, kwargs = arguments
     noted = _Noted()
@@ -226,7 +244,9 @@ def _run(model: nn.Module, places: LayerPlaces, arguments: tuple[tuple[Any, ...]
     assert result is not None
     output = inner[0] if inner else result
     if noted.query is None or noted.key is None:
-        raise StrangeModel(say("the queries and keys of this attention could not be seen"), given=places.mixer)
+        raise StrangeModel(
+            say("the queries and keys of this attention could not be seen"), given=places.mixer
+        )
     output = output.unflatten(0, (-1, 2)) if output.ndim == 2 else output
     return MixerProbe(noted.query, _few(noted.key, places.kv_heads), output[:, 0], _scale(noted))
 
@@ -236,10 +256,11 @@ def _few(keys: Tensor, kv_heads: int) -> Tensor:
 
 
 def _scale(noted: _Noted) -> float:
-    """The factor of q k^T, told by torch's call, otherwise found from the scores that the model computed itself."""
+    """The factor of q k^T, told by torch's call, otherwise found from the model's own scores."""
     if noted.call.kind == "sdpa":
         return noted.call.scale
-    assert noted.query is not None and noted.key is not None and noted.own_score is not None
+    if noted.query is None or noted.key is None or noted.own_score is None:
+        raise StrangeModel(say("the scores of this attention could not be seen"))
     keys = spread_heads(noted.key, noted.query.shape[1])
     products = (noted.query * keys).sum(-1).double()
     own = noted.own_score.double()
@@ -247,7 +268,7 @@ def _scale(noted: _Noted) -> float:
     error = float((products * scale - own).abs().max())
     if error > SCALE_TOLERANCE * max(1e-6, float(own.abs().max())):
         raise StrangeModel(
-            say("the scores of this attention are not its query-key products times one factor"), given=f"{error:.3g}"
+            say("the scores of this attention are not its query-key products times one factor"),
+            given=f"{error:.3g}",
         )
     return scale
-

@@ -4,13 +4,24 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import cast
 
 from glassworks.anatomy.places import Anatomy, Tap
 from glassworks.core.errors import InvalidInput, UnknownName
 from glassworks.core.text import say
 
 GLOBAL_PARTS = ("embed", "positions", "norm.out", "logits")
-STREAM_PARTS = ("in", "mixer.in", "mixer.out", "mid", "feedforward.in", "feedforward.pre", "feedforward.post", "feedforward.out", "out")
+STREAM_PARTS = (
+    "in",
+    "mixer.in",
+    "mixer.out",
+    "mid",
+    "feedforward.in",
+    "feedforward.pre",
+    "feedforward.post",
+    "feedforward.out",
+    "out",
+)
 ATTENTION_PARTS = ("mixer.q", "mixer.k", "mixer.v", "mixer.scores", "mixer.pattern", "mixer.z")
 LAYER_PARTS = (*STREAM_PARTS, *ATTENTION_PARTS)
 
@@ -50,10 +61,11 @@ NameFilter = SiteName | Sequence[SiteName] | Callable[[str], bool] | None
 class Site:
     """The address of one tensor.
 
-    Shapes: stream sites (in, mid, out, mixer.in|out, feedforward.in|out, embed, norm.out) [batch, position, width];
-    feedforward.pre|post [batch, position, feedforward width]; mixer.q|z [batch, position, head, head width];
-    mixer.k|v [batch, position, kv head, head width]; mixer.pattern|scores [batch, head, query, key];
-    logits [batch, position, vocabulary]. q and k are as they enter the scores (after rotation and their own norms).
+    Shapes: stream sites (in, mid, out, mixer.in|out, feedforward.in|out, embed, norm.out) [batch, position,
+    width]; feedforward.pre|post [batch, position, feedforward width]; mixer.q|z [batch, position, head, head
+    width]; mixer.k|v [batch, position, kv head, head width]; mixer.pattern|scores [batch, head, query, key];
+    logits [batch, position, vocabulary]. q and k are as they enter the scores (after rotation and their own
+    norms).
     """
 
     part: str
@@ -128,10 +140,10 @@ def _why_missing_in_layer(site: Site, anatomy: Anatomy) -> object | None:
 
 
 def parse_site(given: SiteName, anatomy: Anatomy, modules: Collection[str] = ()) -> Site:
-    """The site meant by a name in any spelling, a short tuple such as ("resid_post", 5), or a raw module path.
+    """The site meant by a name in any spelling, a tuple as ("resid_post", 5), or a module path.
 
-    Layers may count from the end (-1). Raises UnknownName with the nearest name, InvalidInput with the reason where
-    the model has no such site.
+    Layers may count from the end (-1). Raises UnknownName with the nearest name, InvalidInput with the reason
+    where the model has no such site.
     """
     site = _from_tuple(given, anatomy) if isinstance(given, tuple) else _from_text(given, anatomy, modules)
     if site is None:
@@ -152,17 +164,24 @@ def choose_sites(names: NameFilter, anatomy: Anatomy, modules: Collection[str] =
         return known
     if callable(names):
         return tuple(site for site in known if any(names(name) for name in site.spellings))
-    if isinstance(names, str) or (isinstance(names, tuple) and _is_short_form(names)):
-        names = [names]
     chosen: dict[str, Site] = {}
-    for name in names:
-        assert isinstance(name, str | tuple)
+    for name in _as_list(names):
         for site in _matching(name, known, anatomy, modules):
             chosen[site.name] = site
     return tuple(chosen.values())
 
 
-def _matching(name: SiteName, known: Iterable[Site], anatomy: Anatomy, modules: Collection[str]) -> list[Site]:
+def _as_list(names: SiteName | Sequence[SiteName]) -> list[SiteName]:
+    if isinstance(names, str):
+        return [names]
+    if isinstance(names, tuple) and _is_short_form(names):
+        return [cast(SiteName, names)]
+    return [cast(SiteName, name) for name in names]
+
+
+def _matching(
+    name: SiteName, known: Iterable[Site], anatomy: Anatomy, modules: Collection[str]
+) -> list[Site]:
     if isinstance(name, str) and any(sign in name for sign in "*?["):
         found = [site for site in known if any(fnmatchcase(spelling, name) for spelling in site.spellings)]
         if not found:
@@ -220,7 +239,18 @@ def _layer(number: int, anatomy: Anatomy, given: object) -> int:
 
 
 def _in_order() -> tuple[str, ...]:
-    return ("in", "mixer.in", *ATTENTION_PARTS, "mixer.out", "mid", "feedforward.in", "feedforward.pre", "feedforward.post", "feedforward.out", "out")
+    return (
+        "in",
+        "mixer.in",
+        *ATTENTION_PARTS,
+        "mixer.out",
+        "mid",
+        "feedforward.in",
+        "feedforward.pre",
+        "feedforward.post",
+        "feedforward.out",
+        "out",
+    )
 
 
 def _known_names(anatomy: Anatomy) -> list[str]:

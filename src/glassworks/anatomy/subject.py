@@ -41,14 +41,14 @@ class Origin:
 class Subject:
     """A model to look into. The model itself stays untouched: same weights, same code, same numbers.
 
-    `world` is the task it was trained on, where that is known. Prompts are texts, token ids or a TokenBatch; text needs
-    a tokenizer or an alphabet.
+    `world` is the task it was trained on, where that is known. Prompts are texts, token ids or a TokenBatch;
+    text needs a tokenizer or an alphabet.
     """
 
     model: nn.Module
     anatomy: Anatomy
     tokenizer: Tokenizer | Alphabet | None = None
-    origin: Origin = Origin("model")  # noqa: RUF009 - a frozen value
+    origin: Origin = Origin("model")
     world: Spec | None = None
 
     @classmethod
@@ -94,7 +94,8 @@ class Subject:
         check_tokens(batch.ids, self.anatomy.vocabulary, self.anatomy.context)
         if batch.mask is not None and not self._call.pads:
             raise InvalidInput(
-                say("this model cannot be told which tokens are padding"), right=say("sequences of one length")
+                say("this model cannot be told which tokens are padding"),
+                right=say("sequences of one length"),
             )
         here = batch.to(self.device)
         logits = tensor_of(self._call(here.ids, here.mask))
@@ -122,7 +123,9 @@ class Subject:
         check_tokens(made.ids, self.anatomy.vocabulary, self.anatomy.context)
         return TokenBatch(made.ids, made.mask, self.labels(made.ids[0].tolist()))
 
-    def to_tokens(self, prompt: str | Sequence[str], *, prepend_bos: bool | None = None) -> Int[Tensor, "batch position"]:
+    def to_tokens(
+        self, prompt: str | Sequence[str], *, prepend_bos: bool | None = None
+    ) -> Int[Tensor, "batch position"]:
         """Token ids of a text, or of several (padded on the right)."""
         return self.batch(prompt, prepend_bos=prepend_bos).ids
 
@@ -150,7 +153,8 @@ class Subject:
     ) -> tuple[Tensor, Activations]:
         """One pass: (logits, activations at the sites that `names` chooses; None means all).
 
-        With `stop_at_layer=n` the pass leaves before layer n, and the first value is the residual stream there.
+        With `stop_at_layer=n` the pass leaves before layer n, and the first value is the residual stream
+        there.
         """
         sites = choose_sites(names, self.anatomy, self.modules)
         activations = capture(self, self.batch(prompt), sites, stop_at_layer)
@@ -159,7 +163,10 @@ class Subject:
         return first, activations
 
     def run_with_hooks(self, prompt: Prompt, fwd_hooks: Sequence[tuple[NameFilter, Edit]] = ()) -> Tensor:
-        """The logits with `fn(tensor, hook)` called at each named site; a returned tensor replaces the one there."""
+        """The logits with `fn(tensor, hook)` called at each named site.
+
+        A returned tensor replaces the one there.
+        """
         with self.hooks(fwd_hooks):
             return self.forward(self.batch(prompt))
 
@@ -167,16 +174,21 @@ class Subject:
         """The same hooks for the length of a `with`; they are removed at its end, also after an error."""
         return hooked(self, fwd_hooks)
 
-    def read_stream(self, stream: Float[Tensor, "batch position width"]) -> Float[Tensor, "batch position vocabulary"]:
+    def read_stream(
+        self, stream: Float[Tensor, "batch position width"]
+    ) -> Float[Tensor, "batch position vocabulary"]:
         """Logits read from a residual stream as the model reads its last layer's: final norm, then head."""
         return readout_of(self.model, self.anatomy, stream)
 
     def generate(
         self, prompt: Prompt, new_tokens: int = 20, *, temperature: float = 0.0, seed: int = 0
     ) -> Int[Tensor, "batch position"]:
-        """The prompt's tokens and what follows: greedy at temperature 0, otherwise sampled from the seed's own generator.
+        """The prompt's tokens and what follows: greedy at temperature 0, otherwise sampled.
 
-        Greedy continuation uses the model's own `generate` with its cache where it has one; edits apply to it too.
+        Sampling has the seed's own generator.
+
+        Greedy continuation uses the model's own `generate` with its cache where it has one; edits apply to it
+        too.
         """
         batch = self.batch(prompt, padding="left").to(self.device)
         own: Any = getattr(self.model, "generate", None)
@@ -252,5 +264,7 @@ def _with_bos(tokenizer: Tokenizer, text: str, prepend_bos: bool | None) -> list
         return ids
     beginning: Any = getattr(tokenizer, "bos_token_id", None)
     if beginning is None:
-        raise InvalidInput(say("this tokenizer has no beginning-of-sequence token"), right=say("prepend_bos=False"))
+        raise InvalidInput(
+            say("this tokenizer has no beginning-of-sequence token"), right=say("prepend_bos=False")
+        )
     return [int(beginning), *ids]

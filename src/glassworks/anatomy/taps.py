@@ -1,4 +1,7 @@
-"""Taps: listening at sites of a running model, and replacing what flows there; the one mechanism of capture and edits."""
+"""Taps: listening at sites of a running model, and replacing what flows there.
+
+The one mechanism of capture and edits.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +11,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from glassworks.anatomy.attention import AttentionCall, AttentionWatch, check_agreement
-from glassworks.anatomy.calls import Hooks, as_stream, hidden_of, stream_of, tensor_of, with_hidden, with_tensor
+from glassworks.anatomy.calls import (
+    Hooks,
+    as_stream,
+    hidden_of,
+    stream_of,
+    tensor_of,
+    with_hidden,
+    with_tensor,
+)
 from glassworks.anatomy.linear import one_hot_map
 from glassworks.anatomy.places import Anatomy, LayerPlaces, Tap, module_at
 from glassworks.anatomy.sites import Site
@@ -28,7 +39,10 @@ class Ear:
 
 
 class AttentionDesk:
-    """Hands attention calls of one model to the ears of the layer that is running; shared by nested contexts."""
+    """Hands attention calls of one model to the ears of the layer that is running.
+
+    Shared by nested contexts.
+    """
 
     def __init__(self, model: nn.Module, anatomy: Anatomy) -> None:
         self._model = model
@@ -79,7 +93,9 @@ class AttentionDesk:
             return None
         layer = self._anatomy.layers[self._running]
         ears = [ear for ear in self._ears if ear.site.layer == self._running]
-        return _LayerListener(self, self._running, layer, ears) if ears and layer.value_linear is None else None
+        return (
+            _LayerListener(self, self._running, layer, ears) if ears and layer.value_linear is None else None
+        )
 
     def _linear(self) -> "_LayerListener | None":
         if self._running is None:
@@ -100,7 +116,8 @@ class AttentionDesk:
             return None
         if listener.edits("pattern"):
             raise InvalidInput(
-                say("the pattern of a mixer without softmax cannot be replaced"), right=say("replace q, k, v or z")
+                say("the pattern of a mixer without softmax cannot be replaced"),
+                right=say("replace q, k, v or z"),
             )
         if listener.wants("pattern"):
             listener.see("pattern", one_hot_map(module, args, kwargs))
@@ -111,7 +128,10 @@ class AttentionDesk:
 
 
 class _LayerListener:
-    """The ears of one layer, as an attention listener: turns heads-second tensors into the sites' shapes and back."""
+    """The ears of one layer, as an attention listener.
+
+    Turns heads-second tensors into the sites' shapes and back.
+    """
 
     def __init__(self, desk: AttentionDesk, index: int, layer: LayerPlaces, ears: Sequence[Ear]) -> None:
         self._desk = desk
@@ -148,7 +168,8 @@ class _LayerListener:
         if part in ("pattern", "scores"):
             return tensor.reshape(batch, self._layer.heads, -1, last)
         if part in ("q", "z"):
-            # With one query, libraries pack the heads of a group into positions; the order of heads is the same.
+            # With one query, libraries pack the heads of a group into positions; the order of heads is the
+            # same.
             return tensor.reshape(batch, self._layer.heads, -1, last).transpose(1, 2)
         repeats = max(1, tensor.shape[1] // self._layer.kv_heads)
         return tensor[:, ::repeats].transpose(1, 2)
@@ -232,7 +253,10 @@ class Taps:
         return None if new is None else _checked(new, shown, ear.site).to(found.dtype).reshape(found.shape)
 
     def _edit_sum(self, ear: Ear) -> None:
-        """The stream between the halves is no module's output: what the mixer adds is changed so that the sum is right."""
+        """The stream between the halves is no module's output.
+
+        What the mixer adds is changed so that the sum is right.
+        """
         layer = self._anatomy.layers[ear.site.layer or 0]
         start: list[Tensor] = []
 

@@ -31,8 +31,10 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class TokenBatch:
-    """Token ids; `mask` is True on real tokens (None: no padding); `labels` are the legible texts of the first
-    sequence's tokens, the one that figures show.
+    """Token ids with padding and labels.
+
+    `mask` is True on real tokens (None: no padding); `labels` are the legible texts of the
+    first sequence's tokens, the one that figures show.
     """
 
     ids: Int[Tensor, "batch position"]
@@ -50,11 +52,16 @@ class TokenBatch:
 
     def to(self, device: torch.device) -> "TokenBatch":
         """The same batch on a device."""
-        return TokenBatch(self.ids.to(device), None if self.mask is None else self.mask.to(device), self.labels)
+        return TokenBatch(
+            self.ids.to(device), None if self.mask is None else self.mask.to(device), self.labels
+        )
 
 
 def padded(rows: Sequence[Sequence[int]], *, side: str = "right", filler: int = 0) -> TokenBatch:
-    """A batch of sequences of different lengths; `side` is where the filler goes. Raises InvalidInput for an empty one."""
+    """A batch of sequences of different lengths.
+
+    `side` is where the filler goes. Raises InvalidInput for an empty one.
+    """
     if not rows or any(len(row) == 0 for row in rows):
         raise InvalidInput(say("the prompt is empty"), right=say("at least one token"))
     length = max(len(row) for row in rows)
@@ -68,7 +75,7 @@ def padded(rows: Sequence[Sequence[int]], *, side: str = "right", filler: int = 
 
 
 def check_tokens(ids: Tensor, vocabulary: int, context: int | None) -> None:
-    """Raises InvalidInput for no tokens, ids outside the vocabulary, or more tokens than the model has positions."""
+    """Raises InvalidInput for no tokens, ids outside the vocabulary, or more than fit the context."""
     if ids.ndim != 2 or ids.numel() == 0:
         raise InvalidInput(
             say("the prompt is empty") if ids.numel() == 0 else say("token ids must have two dimensions"),

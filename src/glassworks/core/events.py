@@ -1,6 +1,7 @@
 """Typed progress: one JSON line per event, appended and never rewritten.
 
-Terminal, studio and report all follow this one file; a torn last line (a killed process) is skipped by the reader.
+Terminal, studio and report all follow this one file; a torn last line (a killed process) is
+skipped by the reader.
 """
 
 from __future__ import annotations
@@ -11,22 +12,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from glassworks.core.errors import BrokenFile
 from glassworks.core.text import say
 
 
-class Event(BaseModel):
+class Event(BaseModel, frozen=True):
     """Something that happened, with the wall-clock time in seconds since 1970."""
-
-    model_config = ConfigDict(frozen=True)
 
     kind: str
     at: float = Field(default_factory=time.time)
 
 
-class RunStarted(Event):
+class RunStarted(Event, frozen=True):
     """A run began or was taken up again."""
 
     kind: Literal["run_started"] = "run_started"
@@ -34,14 +33,14 @@ class RunStarted(Event):
     resumed: bool = False
 
 
-class Planned(Event):
+class Planned(Event, frozen=True):
     """What a run will train: optimiser steps by digest."""
 
     kind: Literal["planned"] = "planned"
     trainings: dict[str, int]
 
 
-class TrainingStarted(Event):
+class TrainingStarted(Event, frozen=True):
     """A training began at `first_step` (0 unless resumed)."""
 
     kind: Literal["training_started"] = "training_started"
@@ -52,8 +51,8 @@ class TrainingStarted(Event):
     steps: int
 
 
-class StepDone(Event):
-    """One optimiser step; losses in nats per token, everything else named in `scores` (fractions unless said)."""
+class StepDone(Event, frozen=True):
+    """One optimiser step; loss in nats per token, all else named in `scores` (fractions unless said)."""
 
     kind: Literal["step_done"] = "step_done"
     digest: str
@@ -63,7 +62,7 @@ class StepDone(Event):
     seconds: float
 
 
-class CheckpointSaved(Event):
+class CheckpointSaved(Event, frozen=True):
     """The state after `step` steps is on disk."""
 
     kind: Literal["checkpoint_saved"] = "checkpoint_saved"
@@ -71,7 +70,7 @@ class CheckpointSaved(Event):
     step: int
 
 
-class TrainingDone(Event):
+class TrainingDone(Event, frozen=True):
     """A training ended; `reused` says that an equal one was found in the store."""
 
     kind: Literal["training_done"] = "training_done"
@@ -81,7 +80,7 @@ class TrainingDone(Event):
     reused: bool = False
 
 
-class Stopped(Event):
+class Stopped(Event, frozen=True):
     """Work stopped politely before its end, with the cause."""
 
     kind: Literal["stopped"] = "stopped"
@@ -89,7 +88,7 @@ class Stopped(Event):
     step: int | None = None
 
 
-class Measured(Event):
+class Measured(Event, frozen=True):
     """A measurement is finished."""
 
     kind: Literal["measured"] = "measured"
@@ -97,7 +96,7 @@ class Measured(Event):
     seconds: float
 
 
-class Judged(Event):
+class Judged(Event, frozen=True):
     """A claim received its verdict."""
 
     kind: Literal["judged"] = "judged"
@@ -105,7 +104,7 @@ class Judged(Event):
     verdict: str
 
 
-class RunDone(Event):
+class RunDone(Event, frozen=True):
     """A run ended; its report is written."""
 
     kind: Literal["run_done"] = "run_done"

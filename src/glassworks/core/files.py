@@ -15,6 +15,13 @@ from typing import Any
 from glassworks.core.errors import BrokenFile, NoSpace, NotFound
 from glassworks.core.text import say
 
+_UNWRITABLE = frozenset(
+    {
+        errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST,
+        errno.EISDIR, errno.ENAMETOOLONG,
+    }
+)  # fmt: skip
+
 
 @contextmanager
 def writing(path: Path) -> Generator[None, None, None]:
@@ -22,8 +29,7 @@ def writing(path: Path) -> Generator[None, None, None]:
     try:
         yield
     except OSError as problem:
-        if problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR,
-                             errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG):  # fmt: skip
+        if problem.errno in _UNWRITABLE:
             raise NoSpace(
                 say("cannot write {path}: {reason}", path=str(path), reason=os.strerror(problem.errno)),
                 right=say("a folder with free space that you may write to"),

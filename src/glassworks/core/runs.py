@@ -1,7 +1,8 @@
 """RunFolder: the on-disk record of one run.
 
-`runs/<experiment>/<digest>/` holds spec.json, environment.json, events.jsonl, measurements.{json,npz}, verdicts.json,
-figures/ and report.html. `manifest.json` lists what was written with its SHA-256, so that damage can be named.
+`runs/<experiment>/<digest>/` holds spec.json, environment.json, events.jsonl, measurements.{json,npz},
+verdicts.json, figures/ and report.html. `manifest.json` lists what was written with its SHA-256, so that
+damage can be named.
 """
 
 from __future__ import annotations

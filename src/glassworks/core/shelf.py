@@ -13,7 +13,7 @@ S = TypeVar("S", bound=Spec, covariant=True)
 
 
 class Shelf(Generic[S]):
-    """All variants of a room, by kind: `MIXERS = Shelf("mixer", Softmax, Linear)`. The line is the registration."""
+    """All variants of a room, by kind: `MIXERS = Shelf("mixer", Softmax, Linear)` is the registration."""
 
     def __init__(self, room: str, *variants: type[S]) -> None:
         self.room = room

@@ -8,12 +8,15 @@ import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, ClassVar, Self, cast, get_args
+from typing import Any, ClassVar, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glassworks.core.errors import InvalidSpec, nearest
 from glassworks.core.text import say
+
+# Not typing.Self: the type checks of the tests wrap single methods and cannot know the class.
+S = TypeVar("S", bound="Spec")
 
 _nested: ContextVar[bool] = ContextVar("nested", default=False)
 
@@ -32,7 +35,7 @@ class Spec(BaseModel):
     revision: ClassVar[int] = 1
 
     def __init__(self, **fields: Any) -> None:
-        # pydantic builds nested specs through here too: only the outermost knows the whole path of a wrong field.
+        # pydantic builds nested specs through here too: only the outermost knows a wrong field's whole path.
         if _nested.get():
             super().__init__(**fields)
             return
@@ -40,8 +43,8 @@ class Spec(BaseModel):
             super().__init__(**fields)
 
     @classmethod
-    def parse(cls, found: object) -> Self:
-        """Reads a spec from plain data (JSON); raises InvalidSpec with the field's path and the nearest name."""
+    def parse(cls: type[S], found: object) -> S:
+        """Reads a spec from plain data (JSON); InvalidSpec names the field's path and the nearest name."""
         with _reporting(cls):
             return cls.model_validate(found)
 
@@ -61,7 +64,7 @@ class Spec(BaseModel):
         """Plain data that `parse` reads back."""
         return self.model_dump(mode="json")
 
-    def replaced(self, path: str, value: object) -> Self:
+    def replaced(self: S, path: str, value: object) -> S:
         """A copy with the field at a dotted path changed, e.g. `spec.replaced("model.width", 64)`."""
         tree = self.to_json()
         *parents, last = path.split(".")
@@ -75,7 +78,7 @@ class Spec(BaseModel):
             branch[last] = value
         return type(self).parse(tree)
 
-    def replaced_from_text(self, assignment: str) -> Self:
+    def replaced_from_text(self: S, assignment: str) -> S:
         """Applies one `path=value` of the command line; the value is JSON where it parses, text otherwise."""
         path, separator, text = assignment.partition("=")
         if not separator or not path:
@@ -189,11 +192,11 @@ def _fields_at(spec: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """The field names of the (nested) spec at a path; tags of unions are stepped over."""
     here: list[type[BaseModel]] = [spec]
     for part in path:
-        inner = (
-            [t for model in here for t in _models_in(model.model_fields[part].annotation)]
-            if all(isinstance(part, str) and part in model.model_fields for model in here)
-            else [m for m in here if isinstance(part, str) and _default_kind(m) == part] or here
-        )
+        name = str(part)
+        if all(name in model.model_fields for model in here):
+            inner = [t for model in here for t in _models_in(model.model_fields[name].annotation)]
+        else:
+            inner = [model for model in here if _default_kind(model) == name]
         here = inner or here
     return sorted({name for model in here for name in model.model_fields})
 

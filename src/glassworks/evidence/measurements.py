@@ -77,7 +77,7 @@ class Measurement:
         return np.asarray(self.coords[dim], dtype=np.float64)
 
     def interval(self, **labels: Label) -> Interval:
-        """Mean and 95 % interval over seeds of what remains at the labels, which must be one value per seed."""
+        """Mean and 95 % interval over seeds of what remains at the labels: one value per seed."""
         part = self.at(**labels)
         assert part.dims in ((), ("seed",)), f"{self.name} at {labels} still has {part.dims}"
         return interval_over_seeds(np.atleast_1d(part.values))
@@ -111,7 +111,8 @@ class Measurement:
     def _repr_html_(self) -> str:
         frame = self.to_pandas()
         caveats = "".join(f"<li>{html.escape(str(c))}</li>" for c in self.caveats)
-        head = f"<p><b>{html.escape(self.name)}</b>: {html.escape(str(self.says))} [{html.escape(self.unit)}]</p>"
+        name, says, unit = (html.escape(str(part)) for part in (self.name, self.says, self.unit))
+        head = f"<p><b>{name}</b>: {says} [{unit}]</p>"
         return head + (f"<ul>{caveats}</ul>" if caveats else "") + str(frame.head(20).to_html(index=False))
 
     def __repr__(self) -> str:
@@ -120,7 +121,7 @@ class Measurement:
 
 
 def save_table(measurements: Iterable[Measurement], path: Path) -> None:
-    """One tidy table of several measurements as .csv or .parquet; column meanings in `<path>.columns.json`."""
+    """One tidy table of measurements as .csv or .parquet; column meanings in `<path>.columns.json`."""
     import pandas as pd
 
     measurements = list(measurements)
@@ -129,16 +130,8 @@ def save_table(measurements: Iterable[Measurement], path: Path) -> None:
         if measurements
         else pd.DataFrame()
     )
-    # A measurement without a dimension leaves gaps, and pandas turns whole numbers with gaps into 0.0, 1.0.
-    for name in frame.columns:
-        known = frame[name].dropna()
-        if (
-            name != "value"
-            and known.dtype.kind == "f"
-            and (known == known.round()).all()
-            and len(known) < len(frame)
-        ):
-            frame[name] = frame[name].astype("Int64")
+    for name in frame.columns.drop("value", errors="ignore"):
+        frame[name] = _whole(frame[name])
     if path.suffix == ".csv":
         write_bytes(path, frame.to_csv(index=False).encode())
     elif path.suffix == ".parquet":
@@ -160,6 +153,14 @@ def save_table(measurements: Iterable[Measurement], path: Path) -> None:
     for m in measurements:
         meanings |= dict(m.columns)
     write_json(path.with_name(path.name + ".columns.json"), meanings)
+
+
+def _whole(column: Any) -> Any:
+    """Seeds and steps as 0, 1: pandas writes 0.0, 1.0 where a measurement without the dimension left gaps."""
+    known = column.dropna().to_numpy()
+    has_gaps = known.size < len(column)
+    is_whole = known.dtype.kind == "f" and bool((known == known.round()).all())
+    return column.astype("Int64") if has_gaps and is_whole else column
 
 
 def save_measurements(folder: Path, measurements: Sequence[Measurement]) -> None:

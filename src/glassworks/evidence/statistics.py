@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Two-sided 95 % quantiles of Student's t by degrees of freedom; beyond the table a series in 1/df is exact to 1e-4.
+# Two-sided 95 % quantiles of Student's t by degrees of freedom; beyond the table a series is exact to 1e-3.
 _T95 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
     2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
@@ -75,7 +75,7 @@ def band_over_seeds(values: NDArray[np.float64], axis: int) -> tuple[NDArray[np.
 
 
 def first_crossing(steps: NDArray[np.float64], curve: NDArray[np.float64], level: float) -> float:
-    """The first step at which a curve reaches a level, interpolated between samples; NaN when it never does."""
+    """The first step at which a curve reaches a level, interpolated between samples; NaN if it never does."""
     above = np.flatnonzero(curve >= level)
     if above.size == 0:
         return math.nan

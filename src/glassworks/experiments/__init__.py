@@ -1,4 +1,4 @@
-"""Papers as values: claims, trainings, measurements and figures of each reproduction; this page needs no torch."""
+"""Papers as values: claims, trainings, measurements, figures, report; one file or folder a study."""
 
 from glassworks.core.shelf import Shelf
 from glassworks.experiments.base import Experiment

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from glassworks.core.spec import Spec
 from glassworks.core.text import Text
@@ -60,7 +60,7 @@ class Experiment(Spec):
     seeds: tuple[int, ...]
 
     @classmethod
-    def at(cls, scale: Scale) -> Self:
+    def at(cls, scale: Scale) -> Experiment:
         """The settings of a scale."""
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""The one place that touches matplotlib's settings: a private set of defaults for the length of one drawing."""
+"""The one place that touches matplotlib's settings: our own defaults for the length of one drawing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SMALL, NORMAL = 8.5, 9.5  # points
 
 Scaling = Literal["linear", "log", "symlog"]
 
-# Used where installed, so that Chinese tokens are drawn in PNG and PDF too; SVG text uses the reader's own fonts.
+# Used where installed, so that Chinese tokens are drawn in PNG and PDF; SVG text uses the reader's own fonts.
 _CHINESE_FONTS = (
     "Noto Sans CJK SC",
     "Noto Sans SC",

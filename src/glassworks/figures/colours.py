@@ -1,4 +1,4 @@
-"""Numbers as colours: cividis for amounts, blue-white-orange around zero for signed values, a bar that says the unit."""
+"""Numbers as colours: cividis for amounts, blue-white-orange around zero for signed values, and their bar."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ BLUE, ORANGE = "#0877bd", "#f59322"
 class ColourScale:
     """How numbers become colours; `label` names the quantity with its unit on the colour bar.
 
-    Limits of None are taken from the data; a diverging scale is always symmetric around 0. `format` writes numbers
-    in cells where a chart shows them.
+    Limits of None are taken from the data; a diverging scale is always symmetric around 0. `format` writes
+    numbers in cells where a chart shows them.
     """
 
     label: Label

@@ -42,7 +42,8 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 class Series:
     """One curve: mean at each x, its 95 % band (None or NaN: no spread known), how many seeds it stands for.
 
-    `seeds=0` says that no chance is involved. `style` fixes colour and line across figures; None takes the place in the list.
+    `seeds=0` says that no chance is involved. `style` (0 to 7) fixes colour and line across figures;
+    None takes the place in the list.
     """
 
     label: Label
@@ -56,7 +57,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Reference:
-    """A named level: a horizontal line at y (chance, ceiling) or a vertical one at x (a change of schedule)."""
+    """A named level: horizontal at y (chance, ceiling) or vertical at x (a change of schedule)."""
 
     label: Label
     value: float
@@ -85,7 +86,7 @@ class Panel:
 
 
 def series_of(measurement: Measurement, label: Label, dim: str = "step", style: int | None = None) -> Series:
-    """A curve from a measurement with dimensions `dim` and, if repeated, `seed`; cut the others away with `.at(...)`."""
+    """A curve over `dim`, with a band if there are seeds; cut other dimensions away with `.at(...)` first."""
     x = measurement.along(dim)
     if "seed" not in measurement.dims:
         return Series(label, x, measurement.values, style=style)
@@ -246,8 +247,9 @@ def _legend_above(
         dashes = (0, (4, 3)) if reference.direction == "horizontal" else (0, (1, 2))
         shown[english(reference.label)] = Line2D([], [], color=palette.muted, linewidth=0.9, linestyle=dashes)
     longest = max((len(word) for word in shown), default=0)
+    columns = max(1, min(len(shown), 110 // (longest + 8)))
     drawing.legend(
-        list(shown.values()), list(shown), loc="outside upper left", ncols=max(1, min(len(shown), 110 // (longest + 8))),
+        list(shown.values()), list(shown), loc="outside upper left", ncols=columns,
         frameon=False, fontsize=SMALL, labelcolor=palette.ink, handlelength=2.6, columnspacing=1.4,
     )  # fmt: skip
 

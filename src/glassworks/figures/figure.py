@@ -1,4 +1,4 @@
-"""Figure: a picture with its title, caption and data; shows itself in a notebook and saves itself in any format."""
+"""Figure: a picture with its title, caption and data; shows itself in a notebook and saves itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Cell = int | float | str
 
 @dataclass(frozen=True)
 class Heading:
-    """What every figure needs in words: a name unique on its page (file name and anchor), title and caption."""
+    """What every figure needs in words: a name unique on its page (file and anchor), title, caption."""
 
     name: str
     title: Text
@@ -36,8 +36,8 @@ class Heading:
 class Figure:
     """A picture as a value; nothing is drawn before it is asked for.
 
-    `paint` draws it with a palette's colours, `labels` are the translatable words in it, `table` is the data it
-    shows in long form (column name to equally long columns).
+    `paint` draws it with a palette's colours, `labels` are the translatable words in it, `table` is the data
+    it shows in long form (column name to equally long columns).
     """
 
     name: str
@@ -51,9 +51,10 @@ class Figure:
     _drawn: dict[str, str] = field(default_factory=dict[str, str], init=False, repr=False, compare=False)
 
     def svg(self, theme: Theme = "auto", language: SvgLanguage = "en") -> str:
-        """One `<svg>` element for inlining; `auto` follows the page's `--figure-…` variables, text stays text.
+        """One `<svg>` element for inlining; `auto` follows the page's `--figure-…` variables.
 
-        With `both` every label stands twice, in `<tspan class="lang-en">` and `lang-zh`, for the page's CSS to choose.
+        Text stays text. With `both` every label stands twice, in `<tspan class="lang-en">` and
+        `lang-zh`, for the page's CSS to choose.
         """
         if "svg" not in self._drawn:
             with painting():
@@ -62,7 +63,7 @@ class Figure:
         return finish_svg(self._drawn["svg"], self, recolouring(theme), translations, language)
 
     def png(self, theme: Theme = "light", dpi: int = 192) -> bytes:
-        """The picture as PNG on the theme's background; `auto` means light, for an image cannot follow a page."""
+        """The picture as PNG on the theme's background; `auto` means light: an image cannot follow a page."""
         palette = DARK if theme == "dark" else LIGHT
         with painting():
             return to_bytes(self.paint(palette), "png", self.name, dpi=dpi, background=palette.background)
@@ -114,5 +115,6 @@ class Figure:
         return (
             f'<!doctype html><html lang="{language}"><meta charset="utf-8"><title>{title}</title>'
             f'<meta name="viewport" content="width=device-width"><style>{css}</style>'
-            f"<figure>{self.svg('auto', language)}<figcaption><b>{title}.</b> {caption}</figcaption></figure></html>"
+            f"<figure>{self.svg('auto', language)}<figcaption><b>{title}.</b> {caption}</figcaption></figure>"
+            "</html>"
         )

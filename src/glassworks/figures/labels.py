@@ -42,13 +42,13 @@ def with_note(caption: Text, note: Text | None) -> Text:
 def label_above(plot: Plot, words: str, at: float, colour: str) -> None:
     """Names a vertical line at the top of the plot."""
     plot.annotate(
-        words, (at, 1), xycoords=("data", "axes fraction"), xytext=(0, 2), textcoords="offset points", ha="center",
-        va="bottom", fontsize=SMALL, color=colour, annotation_clip=False,
+        words, (at, 1), xycoords=("data", "axes fraction"), xytext=(0, 2), textcoords="offset points",
+        ha="center", va="bottom", fontsize=SMALL, color=colour, annotation_clip=False,
     )  # fmt: skip
 
 
 def place_end_labels(drawing: Drawing, plot: Plot, ends: Sequence[EndLabel]) -> None:
-    """Writes the labels right of the plot at their heights, moved apart to one line each, with a thin leader."""
+    """Writes the labels right of the plot at their heights, one line apart at least, with thin leaders."""
     shown = [end for end in ends if math.isfinite(end.height)]
     if not shown:
         return

@@ -1,4 +1,4 @@
-"""A lens grid: what each layer would say at each position, as coloured cells with text, layer 0 at the bottom."""
+"""A lens grid: what each layer would say at each position, in coloured cells, layer 0 at the bottom."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ _MOST_COLUMNS = 24  # more would leave no room for a word
 
 @dataclass(frozen=True)
 class LensGrid:
-    """Layers by positions, first row = layer 0: the word in each cell, the number that colours it, a second small line."""
+    """Layers by positions, the first row is layer 0.
+
+    Each cell has a word, a number that colours it and perhaps a second, smaller line.
+    """
 
     tokens: tuple[str, ...]
     layers: tuple[Label, ...]

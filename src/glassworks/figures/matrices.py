@@ -40,7 +40,7 @@ class Matrix:
 def heatmap(
     heading: Heading, matrix: Matrix, scale: ColourScale, *, causal: bool = False, numbers: bool = False
 ) -> Figure:
-    """A labelled matrix with its colour bar; `causal` blanks what lies right of the diagonal, `numbers` writes the cells."""
+    """A labelled matrix with a colour bar; `causal` blanks all right of the diagonal."""
     values = _without_future(matrix.values) if causal else np.asarray(matrix.values, dtype=np.float64)
 
     def paint(palette: Palette) -> Drawing:
@@ -68,7 +68,7 @@ def attention_map(
     *,
     causal: bool = True,
 ) -> Figure:
-    """Attention of one head: queries down, keys across, as many as the newest of `tokens`; the future stays blank."""
+    """Attention of one head over the newest of `tokens`: queries down, keys across, the future blank."""
     queries, keys = weights.shape
     shown = tuple(token_label(token) for token in tokens)
     matrix = Matrix(
@@ -141,8 +141,8 @@ def _write_numbers(
         for column in range(columns):
             if np.isfinite(values[row, column]):
                 plot.text(
-                    column, row, format(values[row, column], scale.format), ha="center", va="center", fontsize=size,
-                    color=ink_on(shades[row, column], palette.ink),
+                    column, row, format(values[row, column], scale.format), ha="center", va="center",
+                    fontsize=size, color=ink_on(shades[row, column], palette.ink),
                 )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ DARK = Palette(
     background="#10151b",
     series=("#56b4e9", "#ff8f4a", "#33c79c", "#e796c4", "#f0b93a", "#9cc9f5", "#b4bec9", "#d9d15a"),
 )
-# A drawing is made once with these stand-ins, which no map or image contains as a style, and recoloured as text.
+# A drawing is made once with these stand-ins, which nothing else uses, and recoloured as text.
 SENTINEL = Palette(
     ink="#fe0101",
     muted="#fe0102",
@@ -54,7 +54,7 @@ SENTINEL = Palette(
 
 
 def recolouring(theme: Theme) -> Mapping[str, str]:
-    """Sentinel colour to what replaces it: a literal colour, or for `auto` a CSS variable with the light one as default."""
+    """What replaces each sentinel: a literal colour, or for `auto` a CSS variable with a light default."""
     stand_ins, light, dark = SENTINEL.named(), LIGHT.named(), DARK.named()
     if theme == "auto":
         return {stand_ins[role]: f"var(--figure-{role}, {light[role]})" for role in stand_ins}

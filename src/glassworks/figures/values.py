@@ -41,7 +41,7 @@ class BarSeries:
 
 
 def dots(heading: Heading, rows: Sequence[Dot], axes: Axes) -> Figure:
-    """Values along x with 95 % intervals, first row on top; references with direction 'vertical' or 'horizontal' stand at x."""
+    """Values along x with 95 % intervals, first row on top; every reference stands at its x."""
     chosen = tuple(rows)
     groups = list(dict.fromkeys(english(row.group) for row in chosen))
 
@@ -78,7 +78,7 @@ def dots(heading: Heading, rows: Sequence[Dot], axes: Axes) -> Figure:
 def bars(
     heading: Heading, groups: Sequence[Label], series: Sequence[BarSeries], axes: Axes, height: int = 340
 ) -> Figure:
-    """Upright bars from zero, one cluster per group, whiskers for the 95 % interval, hatching beside colour."""
+    """Bars from zero, one cluster per group, whiskers for the 95 % interval, hatching beside colour."""
     chosen, names = tuple(series), tuple(groups)
 
     def paint(palette: Palette) -> Drawing:
@@ -101,8 +101,9 @@ def bars(
         for reference in axes.references:
             plot.axhline(reference.value, color=palette.muted, linewidth=0.9, linestyle=(0, (4, 3)))
             plot.annotate(
-                english(reference.label), (1, reference.value), xycoords=("axes fraction", "data"), xytext=(4, 0),
-                textcoords="offset points", va="center", fontsize=SMALL, color=palette.muted, annotation_clip=False,
+                english(reference.label), (1, reference.value), xycoords=("axes fraction", "data"),
+                xytext=(4, 0), textcoords="offset points", va="center", fontsize=SMALL, color=palette.muted,
+                annotation_clip=False,
             )  # fmt: skip
         plot.set_xlabel(english(axes.x_label))
         plot.set_ylabel(english(axes.y_label))
@@ -181,7 +182,8 @@ def _paint_bars(plot: Plot, series: BarSeries, place: int, count: int, palette: 
     colour = palette.series[place % len(palette.series)]
     centres = [group - 0.4 + width * (place + 0.5) for group in range(len(series.values))]
     plot.bar(
-        centres, [v.mean for v in series.values], width * 0.92, facecolor=colour, edgecolor=palette.background,
+        centres, [v.mean for v in series.values], width * 0.92, facecolor=colour,
+        edgecolor=palette.background,
         hatch=_HATCHES[place % len(_HATCHES)], linewidth=0, label=english(series.label),
     )  # fmt: skip
     for centre, value in zip(centres, series.values, strict=True):

@@ -1,11 +1,11 @@
-"""From matplotlib's SVG to one that can stand in a page: own ids, the page's colours, both languages, a text alternative."""
+"""From matplotlib's SVG to one for a page: own ids, the page's colours, both languages, text alternative."""
 
 from __future__ import annotations
 
 import html
 import re
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from glassworks.core.text import Text
 
@@ -20,6 +20,7 @@ SYSTEM_FONTS = (
 )
 
 
+@runtime_checkable
 class Titled(Protocol):
     """What the text alternative is made of."""
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tile:
-    """One small matrix with its name (`L1H3`) and perhaps its score in a few characters; NaN cells stay blank."""
+    """One small matrix with its name (`L1H3`) and perhaps a score in few characters; NaN cells are blank."""
 
     label: Label
     values: Real[np.ndarray, "row column"]
@@ -40,7 +40,8 @@ def wall(
 ) -> Figure:
     """A grid of small matrices on one colour scale, one row per layer.
 
-    With `bottom_up` the first row, layer 0, is drawn at the bottom, and the caption says so; `causal` blanks the future.
+    With `bottom_up` the first row, layer 0, is drawn at the bottom, and the caption says so; `causal` blanks
+    the future.
     """
     given = [[_tile(tile, causal) for tile in row] for row in rows]
     shown = given[::-1] if bottom_up else given
@@ -87,7 +88,7 @@ def _tile(tile: Tile, causal: bool) -> Tile:
     return Tile(tile.label, values, tile.note)
 
 
-# A wall of big matrices would put megabytes of numbers into a report: its data then stands in the run's own tables.
+# A wall of big matrices would put megabytes into a report: its data stands in the run's own tables.
 _MOST_CELLS = 20_000
 
 

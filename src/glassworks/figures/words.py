@@ -28,7 +28,7 @@ def printable(words: str) -> str:
 
 
 def token_label(token: str, limit: int = 12) -> str:
-    """A token for an axis: outer spaces and line ends made visible, long ones shortened in the middle with …"""
+    """A token for an axis: outer spaces and line ends visible, a long one shortened in the middle."""
     inner = token.strip(" ")
     if not inner:
         shown = "␣" * len(token)
@@ -39,7 +39,7 @@ def token_label(token: str, limit: int = 12) -> str:
 
 
 def shortened(words: str, limit: int) -> str:
-    """At most `limit` characters, the middle of a longer string replaced by …"""
+    """At most `limit` characters; a longer string loses its middle to an ellipsis."""
     if len(words) <= limit:
         return words
     head = (limit - 1 + 1) // 2

@@ -22,7 +22,10 @@ class Attention(nn.Module):
         self.layer = layer
         self.rotates = spec.rotates(layer)
         self.keeps_keys = spec.mixer(layer).keeps_keys
-        inner, shared = self.sizes.query_heads * self.sizes.head_width, self.sizes.kv_heads * self.sizes.head_width
+        inner, shared = (
+            self.sizes.query_heads * self.sizes.head_width,
+            self.sizes.kv_heads * self.sizes.head_width,
+        )
         self.q_proj = _projection(spec.query, spec.width, inner, spec.bias)
         self.k_proj = _projection(spec.key, spec.width, shared, spec.bias)
         self.v_proj = _projection(spec.value, spec.width, shared, spec.bias)
@@ -37,7 +40,7 @@ class Attention(nn.Module):
         past_key_values: Cache | None = None,
         output_attentions: bool = False,
     ) -> tuple[Float[Tensor, "batch position width"], Float[Tensor, "batch head position key"] | None]:
-        """The mixed stream, and the attention map where it is asked for; `padding` spans the remembered tokens too."""
+        """The mixed stream, and the map where it is asked for; `padding` spans remembered tokens too."""
         q = self._heads(self.q_proj(hidden_states))
         k = self._heads(self.k_proj(hidden_states))
         v = self._heads(self.v_proj(hidden_states))
@@ -68,7 +71,10 @@ class Attention(nn.Module):
     def _map(self, q: Tensor, k: Tensor, memory: Memory | None, padding: Tensor | None) -> Tensor:
         if memory is not None:
             raise Unavailable(
-                say("layer {layer} remembers earlier tokens only as a sum; they have no attention map", layer=self.layer),
+                say(
+                    "layer {layer} remembers earlier tokens only as a sum; they have no attention map",
+                    layer=self.layer,
+                ),
                 right=say("one pass over the whole text, without a cache"),
             )
         with torch.no_grad():

@@ -1,6 +1,6 @@
 """The place of a mixer's memory in a transformers cache."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -39,10 +39,13 @@ class MemoryLayer(CacheLayerMixin):
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing to prepare: the mixer makes the memory."""
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         """Refused: keys and values are not kept here."""
         raise InvalidInput(
-            say("a memory layer keeps no keys and values"), right=say("the cache made by DynamicCache(config=model.config)")
+            say("a memory layer keeps no keys and values"),
+            right=say("the cache made by DynamicCache(config=model.config)"),
         )
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -76,7 +79,9 @@ class MemoryLayer(CacheLayerMixin):
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keeps the sequences at these indices, or where the mask is True."""
         if self.memory is not None:
-            self.memory = self.memory.select(indices.nonzero()[:, 0] if indices.dtype == torch.bool else indices)
+            self.memory = self.memory.select(
+                indices.nonzero()[:, 0] if indices.dtype == torch.bool else indices
+            )
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeats each sequence."""
@@ -92,7 +97,7 @@ class MemoryLayer(CacheLayerMixin):
 
 def enable_static_caches() -> None:
     """Lets a cache of fixed size hold memories too; they have a fixed size anyway."""
-    STATIC_LAYER_TYPE_MAPPING[MEMORY_LAYER] = MemoryLayer
+    cast(dict[str, Any], STATIC_LAYER_TYPE_MAPPING)[MEMORY_LAYER] = MemoryLayer
 
 
 def memory_layer(cache: Cache, layer: int) -> MemoryLayer:

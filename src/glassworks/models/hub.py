@@ -4,7 +4,7 @@ This file must not postpone annotations: the library reads `config: GlassworksCo
 """
 
 from dataclasses import field
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -41,10 +41,10 @@ SMALLEST = TransformerSpec(vocabulary=2, width=4, depth=1)
 
 @strict
 class GlassworksConfig(PreTrainedConfig):
-    """A TransformerSpec as a transformers config; `transformer` is the spec as plain data, the rest follows from it."""
+    """A TransformerSpec as a transformers config; `transformer` is the spec, the rest follows from it."""
 
     model_type = "glassworks"
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 - the library's own spelling
 
     transformer: dict[str, Any] = field(default_factory=SMALLEST.to_json)
     vocab_size: int | None = None
@@ -71,7 +71,13 @@ class GlassworksConfig(PreTrainedConfig):
         self.layer_types = [
             KEYS_LAYER if spec.mixer(layer).keeps_keys else MEMORY_LAYER for layer in range(spec.depth)
         ]
-        derived = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim")
+        derived = (
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "head_dim",
+        )
         for name in (*derived, "intermediate_size", "max_position_embeddings", "layer_types"):
             kwargs.pop(name, None)
         super().__post_init__(**kwargs)
@@ -83,7 +89,7 @@ class GlassworksConfig(PreTrainedConfig):
 
     @property
     def spec(self) -> TransformerSpec:
-        """The spec; its vocabulary follows `vocab_size`, which the library changes when it resizes embeddings."""
+        """The spec; its vocabulary follows `vocab_size`, which resizing the embeddings changes."""
         vocabulary = self.transformer["vocabulary"] if self.vocab_size is None else self.vocab_size
         return TransformerSpec.parse(self.transformer | {"vocabulary": vocabulary})
 
@@ -98,11 +104,11 @@ class GlassworksPreTrainedModel(PreTrainedModel):
     config: GlassworksConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["Block"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _no_split_modules = ["Block"]  # noqa: RUF012 - the library's own spelling
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012 - the library's own spelling
     _supports_sdpa = True
     _can_compile_fullgraph = True
-    _can_record_outputs = {"hidden_states": Block, "attentions": Attention}
+    _can_record_outputs = {"hidden_states": Block, "attentions": Attention}  # noqa: RUF012 - as above
 
     def _init_weights(self, module: nn.Module) -> None:
         """Draws from the global generator, as the library does; `build_model` draws from a seed instead."""
@@ -124,6 +130,38 @@ class GlassworksModel(GlassworksPreTrainedModel):
         self._is_stateful = MEMORY_LAYER in config.layer_types
         self.post_init()
 
+    def block(self, layer: int) -> Block:
+        """A layer, counted from 0."""
+        return cast(Block, self.layers[layer])
+
+    def matrix(self, layer: int, name: Literal["query", "key", "value", "output"]) -> Tensor:
+        """A layer's projection (output x input): its weight, or a new identity matrix."""
+        attention = self.block(layer).self_attn
+        projections = {
+            "query": attention.q_proj,
+            "key": attention.k_proj,
+            "value": attention.v_proj,
+            "output": attention.o_proj,
+        }
+        match projections[name]:
+            case nn.Linear(weight=weight):
+                return weight
+            case _:
+                stream = self.embed_tokens.weight
+                return torch.eye(self.spec.width, dtype=stream.dtype, device=stream.device)
+
+    def position_vectors(self, length: int) -> Float[Tensor, "position width"]:
+        """The vectors added at the first `length` positions; InvalidInput where positions are not a table."""
+        if self.embed_positions is None:
+            raise InvalidInput(
+                say(
+                    "this model adds no position vectors; its positions are {positions}",
+                    positions=self.spec.positions,
+                ),
+                right=say("learned, random or sinusoidal positions"),
+            )
+        return self.embed_positions(places_of(0, length, None, None, self.spec.context))[0]
+
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -139,7 +177,9 @@ class GlassworksModel(GlassworksPreTrainedModel):
     ) -> BaseModelOutputWithPast:
         """The stream after the last layer. `attention_mask` is 1 at real tokens, remembered ones included."""
         if (input_ids is None) == (inputs_embeds is None):
-            raise InvalidInput(say("a model reads either input_ids or inputs_embeds"), right=say("exactly one of them"))
+            raise InvalidInput(
+                say("a model reads either input_ids or inputs_embeds"), right=say("exactly one of them")
+            )
         hidden = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
@@ -167,7 +207,7 @@ class GlassworksModel(GlassworksPreTrainedModel):
 class GlassworksForCausalLM(GlassworksPreTrainedModel, GenerationMixin):
     """The decoder with its unembedding: trains, generates, saves and loads as any model of the library."""
 
-    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012 - as above
 
     def __init__(self, config: GlassworksConfig) -> None:
         super().__init__(config)
@@ -202,7 +242,9 @@ class GlassworksForCausalLM(GlassworksPreTrainedModel, GenerationMixin):
         logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+            loss = cast(Any, self.loss_function)(
+                logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs
+            )
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
@@ -220,7 +262,8 @@ class GlassworksForCausalLM(GlassworksPreTrainedModel, GenerationMixin):
         mask = kwargs.get("attention_mask")
         if ids is not None and mask is not None and kwargs.get("past_key_values") is None:
             ids, kwargs["attention_mask"] = left_padded(ids, mask)
-        return super().generate(ids, *args, **kwargs)
+        library_generate: Any = cast(Any, GenerationMixin).generate
+        return library_generate(self, ids, *args, **kwargs)
 
     @staticmethod
     def create_masks_for_generate(attention_mask: Tensor | None, **kwargs: Any) -> Tensor | None:

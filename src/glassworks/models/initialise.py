@@ -14,9 +14,8 @@ def initialise(module: nn.Module, spec: TransformerSpec, generator: torch.Genera
     match module:
         case nn.Linear():
             bound = module.in_features**-0.5
-            init.uniform_(module.weight, -bound, bound, generator=generator)
-            if module.bias is not None:
-                init.uniform_(module.bias, -bound, bound, generator=generator)
+            for parameter in module.parameters(recurse=False):
+                init.uniform_(parameter, -bound, bound, generator=generator)
         case nn.Embedding():
             init.normal_(module.weight, std=spec.embedding_scale, generator=generator)
         case PositionTable() if module.is_sinusoidal:

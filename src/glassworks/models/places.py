@@ -10,7 +10,7 @@ from glassworks.models.positions import Places
 
 
 def padding_of(attention_mask: Tensor | None, known: int) -> Bool[Tensor, "batch key"] | None:
-    """True at real tokens, remembered ones included; None where all are real, which costs nothing further on."""
+    """True at real tokens, remembered ones included; None where all are real, which costs nothing."""
     if attention_mask is None:
         return None
     if attention_mask.ndim != 2 or attention_mask.shape[1] != known:
@@ -44,7 +44,8 @@ def places_of(
 
 
 def left_padded(
-    ids: Int[Tensor, "batch position"], attention_mask: Int[Tensor, "batch position"] | Bool[Tensor, "batch position"]
+    ids: Int[Tensor, "batch position"],
+    attention_mask: Int[Tensor, "batch position"] | Bool[Tensor, "batch position"],
 ) -> tuple[Int[Tensor, "batch position"], Tensor]:
     """The same sequences with their padding in front, and the mask that goes with them."""
     real = attention_mask != 0

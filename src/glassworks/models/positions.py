@@ -28,7 +28,7 @@ class Places:
 
 
 class PositionTable(nn.Module):
-    """One vector per position: learned, random and frozen (kept in the checkpoint, for it is data), or sinusoidal."""
+    """One vector per position: learned, random and frozen (saved, for it is data), or sinusoidal."""
 
     weight: Tensor
 
@@ -49,7 +49,7 @@ class PositionTable(nn.Module):
         return self.weight[None, places.start : places.start + places.length]
 
     def sinusoids(self) -> Float[Tensor, "position width"]:
-        """sin and cos of the position at wavelengths from 2 pi to 2 pi x 10000, in alternation."""
+        """The sine and cosine of the position at wavelengths from 2 pi to 2 pi x 10000, in alternation."""
         context, width = self.weight.shape
         place = torch.arange(context, dtype=torch.float64)[:, None]
         speed = SINUSOID_BASE ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
@@ -64,14 +64,16 @@ class Rotation:
     cos: Float[Tensor, "sequence 1 position head_width"]
     sin: Float[Tensor, "sequence 1 position head_width"]
 
-    def turn(self, x: Float[Tensor, "batch head position head_width"]) -> Float[Tensor, "batch head position head_width"]:
+    def turn(
+        self, x: Float[Tensor, "batch head position head_width"]
+    ) -> Float[Tensor, "batch head position head_width"]:
         """Turns the pairs (i, i + head_width/2), the half-split order of Llama and GPT-NeoX."""
         first, second = x.chunk(2, -1)
         return x * self.cos.to(x.dtype) + torch.cat((-second, first), -1) * self.sin.to(x.dtype)
 
 
 def rotation_at(places: Places, spec: TransformerSpec, device: torch.device) -> Rotation:
-    """The rotation for these places, computed in float32 from nothing but the spec, so no buffer can go stale."""
+    """The rotation for these places, computed in float32 from the spec alone, so no buffer can go stale."""
     half = torch.arange(0, spec.width_of_head, 2, device=device, dtype=torch.float32) / spec.width_of_head
     angles = places.of(device)[..., None].float() * spec.rotary_base**-half
     angles = torch.cat((angles, angles), -1)[:, None]

@@ -1,6 +1,6 @@
 """TransformerSpec: every choice of the one decoder, with the impossible combinations refused."""
 
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -59,7 +59,7 @@ class TransformerSpec(Spec):
     feedforward_reads: Literal["mixed", "block_input"] = "mixed"
     """What the feed-forward reads: the stream after mixing, or the stream as the layer received it."""
     positions: PositionKind = "learned"
-    """How a token knows its place: a table (learned, random and frozen, sinusoidal), rotation, or not at all."""
+    """How a token knows its place: a table (learned, random and frozen, sinusoidal), rotation, or none."""
     rotary_layers: tuple[int, ...] | None = None
     """Layers whose queries and keys are rotated; all unless given."""
     rotary_base: float = Field(default=10000.0, gt=1)
@@ -72,7 +72,7 @@ class TransformerSpec(Spec):
     """Factor on query-key products: 1/sqrt(head width), or 1."""
 
     @model_validator(mode="after")
-    def _check_heads(self) -> Self:
+    def _check_heads(self) -> "TransformerSpec":
         if self.head_width is None and self.width % self.heads:
             raise ImpossibleValue(
                 say("{heads} heads do not divide width {width}", heads=self.heads, width=self.width),
@@ -81,7 +81,11 @@ class TransformerSpec(Spec):
         kv_heads = self.kv_heads or self.heads
         if self.heads % kv_heads:
             raise ImpossibleValue(
-                say("{kv_heads} key-value heads do not divide {heads} heads", kv_heads=kv_heads, heads=self.heads),
+                say(
+                    "{kv_heads} key-value heads do not divide {heads} heads",
+                    kv_heads=kv_heads,
+                    heads=self.heads,
+                ),
                 say("one of {known} key-value heads", known=_divisors(self.heads)),
             )
         for name, choice, heads in (
@@ -93,7 +97,7 @@ class TransformerSpec(Spec):
             if choice == "identity" and heads * self.width_of_head != self.width:
                 raise ImpossibleValue(
                     say(
-                        "{name} cannot be the identity: {heads} heads of width {head_width} are not width {width}",
+                        "{name} cannot be the identity: {heads} heads of {head_width} are not width {width}",
                         name=name,
                         heads=heads,
                         head_width=self.width_of_head,
@@ -104,7 +108,7 @@ class TransformerSpec(Spec):
         return self
 
     @model_validator(mode="after")
-    def _check_layers(self) -> Self:
+    def _check_layers(self) -> "TransformerSpec":
         for name, given in (("mixers", len(self.mixers)), ("feedforward", len(self.feedforward))):
             if given not in (1, self.depth):
                 raise ImpossibleValue(

@@ -17,7 +17,7 @@ Cell = Label | int | float | None
 
 @dataclass(frozen=True)
 class SummaryLine:
-    """One plain sentence of the summary; `anchor` is the name of a figure or the key of a section or table."""
+    """One plain sentence of the summary; `anchor`: a figure's name or a section's or table's key."""
 
     says: Text
     anchor: str
@@ -42,7 +42,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with named columns; numbers are right-aligned, NaN and None are shown as a dash, CSV keeps all digits."""
+    """A table with named columns; NaN and None are shown as a dash, the CSV keeps all digits."""
 
     key: str
     title: Text

@@ -6,7 +6,7 @@ every time. Predicting it at the trigger's second occurrence takes a look back i
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ class Bigram(Task):
     """Where the character statistics come from."""
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
+    def _possible(self) -> "Bigram":
         if self.first_trigger_rank + self.triggers > self.vocabulary:
             raise ImpossibleValue(
                 say("{triggers} triggers from rank {rank} on do not exist", triggers=self.triggers, rank=self.first_trigger_rank),

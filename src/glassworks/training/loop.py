@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from glassworks.core.errors import Diverged
 from glassworks.core.events import CheckpointSaved, EventLog, StepDone, Stopped, TrainingDone, TrainingStarted
 from glassworks.core.text import say
+from glassworks.models.quiet import quiet_bars
 from glassworks.models.transformer import build_model
 from glassworks.tasks import Batch
 from glassworks.tensors.devices import has_fast_bfloat16
@@ -122,7 +123,7 @@ class _Run:
             last = {name: column[-1] for name, column in self.history.metrics.items() if column[-1] == column[-1]}
             self.events.emit(
                 StepDone(
-                    digest=self.spec.digest(), step=step, loss=float(loss), scores=last, seconds=time.perf_counter() - begun
+                    digest=self.spec.digest(), step=step, loss=float(loss.detach()), scores=last, seconds=time.perf_counter() - begun
                 )
             )
 
@@ -147,13 +148,14 @@ class _Run:
         for name, parameter in self.parameters.items():
             if not bool(torch.isfinite(parameter).all()):
                 self._stop(self.spec.steps, name)
-        self.model.to("cpu").save_pretrained(self.entry.path)
+        with quiet_bars():
+            self.model.to("cpu").save_pretrained(self.entry.path)
         self.entry.finish(
             self.history, self.seconds, {"precision": self.precision, "device": self.options.device.type}
         )
 
     def _log(self, step: int, batch: Batch, logits: Tensor, loss: Tensor) -> None:
-        row = {"loss": float(loss)} | score(logits, batch)
+        row = {"loss": float(loss.detach())} | score(logits, batch)
         if self.options.probe is not None:
             self.model.eval()
             row |= self.options.probe(self.model)
@@ -205,7 +207,9 @@ class _Run:
         for name, tensor in checkpoint.tensors.items():
             if name.startswith("optimiser/"):
                 _, key, parameter = name.split("/", 2)
-                self.optimiser.state[self.parameters[parameter]][key] = tensor.to(self.options.device)
+                # AdamW counts its steps on the CPU whatever the device.
+                place = tensor if key == "step" else tensor.to(self.options.device)
+                self.optimiser.state[self.parameters[parameter]][key] = place
         self.history, self.first_step = checkpoint.history, checkpoint.step
         self.earlier_seconds = checkpoint.seconds
 

@@ -1,6 +1,6 @@
 """TrainingSpec: everything that fixes the numbers of one training."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -76,7 +76,7 @@ class TrainingSpec(Spec):
     """Chance of initial weights and of all batches."""
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _fits(self) -> "TrainingSpec":
         if self.model.vocabulary < self.task.vocabulary:
             raise ImpossibleValue(
                 say("the model's vocabulary of {model} is smaller than the task's", model=self.model.vocabulary),

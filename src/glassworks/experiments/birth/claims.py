@@ -200,6 +200,9 @@ def _early(evidence: Evidence) -> Finding:
     recall = evidence["position_recall"]
     positions = recall.along("position")
     by_seed = _by_seed(recall)
+    if positions.max() <= 64:
+        nothing = interval_over_seeds(np.array([]))
+        return Finding(Outcome.UNDECIDED, nothing, "recall", say("the sequences end before position 64"))
     gap = interval_over_seeds(by_seed[:, positions <= 64].mean(axis=1) - by_seed[:, positions > 64].mean(axis=1))
     because = say(
         "previous positions are recalled for {early} of the first 64 positions and {late} of the later ones",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -73,7 +73,7 @@ class Birth(Experiment):
     """Sequences behind each theoretical gradient step."""
 
     @classmethod
-    def at(cls, scale: Scale) -> Self:
+    def at(cls, scale: Scale) -> Birth:
         """smoke: seconds, decides nothing; laptop: minutes; paper: batch 512 and five seeds."""
         match scale:
             case Scale.SMOKE:

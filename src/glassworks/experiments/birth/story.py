@@ -53,7 +53,7 @@ def summary(evidence: Evidence) -> list[SummaryLine]:
     )  # fmt: skip
     failed = [key for key, verdict in verdicts.items() if verdict.outcome is Outcome.FAILS and key not in HEADLINES]
     told = [key for key in HEADLINES if verdicts[key].outcome is not Outcome.UNDECIDED] + failed
-    return [SummaryLine(total, "claims"), *(SummaryLine(_told(verdicts[key]), ANCHORS[key]) for key in told)]
+    return [SummaryLine(total, "verdicts"), *(SummaryLine(_told(verdicts[key]), ANCHORS[key]) for key in told)]
 
 
 def _told(verdict: Verdict) -> Text:

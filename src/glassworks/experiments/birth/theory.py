@@ -201,7 +201,7 @@ def lemma_one_difference(seed: Seed, vocabulary: int = 20, width: int = 32) -> f
     (auto,) = torch.autograd.grad(-(joint * log_p).sum(), weight)
     marginal = joint.sum(1, keepdim=True)
     # sum_k E_z[(phat(k|z) - p(k|z)) w_U(k) w_E(z)^T]
-    coefficients = marginal * log_p.exp() - joint
+    coefficients = marginal * log_p.detach().exp() - joint
     return float((auto - torch.einsum("zk,ku,ze->ue", coefficients, unembed, embed)).abs().max())
 
 

@@ -1,0 +1,38 @@
+"""What capture and edits need of a subject; the subject itself is built on top of them."""
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from glassworks.anatomy.places import Anatomy
+from glassworks.anatomy.taps import AttentionDesk
+from glassworks.anatomy.tokens import TokenBatch
+
+
+@runtime_checkable
+class Examined(Protocol):
+    """A model that can be run while it is listened to; `Subject` is one."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The untouched model."""
+        ...
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """Where its parts are."""
+        ...
+
+    @property
+    def desk(self) -> AttentionDesk:
+        """The shared watch on its attention."""
+        ...
+
+    @property
+    def modules(self) -> frozenset[str]:
+        """All module paths."""
+        ...
+
+    def forward(self, batch: TokenBatch) -> Tensor:
+        """The plain model's logits."""
+        ...

@@ -1,0 +1,186 @@
+"""export: a run's report, tables, figures or trained models in another place."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from glassworks.cli.finding import experiment_of, find_run
+from glassworks.cli.options import Export
+from glassworks.cli.speak import print_json
+from glassworks.core.errors import InvalidInput, NotFound
+from glassworks.core.files import read_json, write_atomically, write_bytes
+from glassworks.core.runs import RunFolder
+from glassworks.core.text import say
+from glassworks.evidence.claims import Verdict
+from glassworks.evidence.measurements import load_measurements, save_table
+from glassworks.experiments.base import Experiment
+
+# What a store entry holds for us alone stays behind; the rest is a Hugging Face folder.
+_PRIVATE = {"checkpoint.safetensors", "lock", "done.json"}
+
+
+def export(command: Export) -> int:
+    """Writes and says where; the folder is the last line of stdout."""
+    here = Path()
+    run = find_run(command.run, here)
+    experiment = experiment_of(run)
+    destination = Path(command.out or f"exports/{experiment.kind}-{run.path.name}")
+    kinds: Mapping[str, Callable[[Experiment, RunFolder, Path], list[Path]]] = {
+        "html": _report,
+        "csv": _tables,
+        "svg": _svg,
+        "png": _png,
+        "hf": _models,
+    }
+    written = kinds[command.to](experiment, run, destination)
+    if command.json:
+        print_json({"run": str(run.path), "to": command.to, "folder": str(destination), "files": [str(p) for p in written]})
+        return 0
+    for path in written:
+        print(path)
+    return 0
+
+
+def _report(experiment: Experiment, run: RunFolder, destination: Path) -> list[Path]:
+    if not run.report.is_file():
+        raise _unfinished(run, experiment)
+    path = destination / "report.html"
+    write_bytes(path, run.report.read_bytes())
+    return [path]
+
+
+def _tables(experiment: Experiment, run: RunFolder, destination: Path) -> list[Path]:
+    if not run.has("measurements.json"):
+        raise _unfinished(run, experiment)
+    written: list[Path] = []
+    for name, measurement in load_measurements(run.path).items():
+        path = destination / f"{name}.csv"
+        save_table([measurement], path)
+        written.append(path)
+    if run.has("verdicts.json"):
+        written.append(destination / "verdicts.csv")
+        write_bytes(written[-1], _verdicts_csv(run).encode())
+    return written
+
+
+def _verdicts_csv(run: RunFolder) -> str:
+    import csv
+    import io
+
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(["claim", "says", "where", "verdict", "value", "low", "high", "unit", "seeds", "because"])
+    for row in run.read_json("verdicts.json"):
+        v = Verdict.from_json(row)
+        low, high = row["interval"]
+        seeds = " ".join(map(str, v.seeds))
+        writer.writerow([v.claim, v.says, v.where, v.outcome.value, row["value"], low, high, v.unit, seeds, v.because])
+    return buffer.getvalue()
+
+
+def _svg(experiment: Experiment, run: RunFolder, destination: Path) -> list[Path]:
+    return _figures(experiment, run, destination, ".svg")
+
+
+def _png(experiment: Experiment, run: RunFolder, destination: Path) -> list[Path]:
+    return _figures(experiment, run, destination, ".png")
+
+
+def _figures(experiment: Experiment, run: RunFolder, destination: Path, suffix: str) -> list[Path]:
+    found = sorted((run.path / "figures").glob(f"*{suffix}"))
+    if not found:
+        raise _unfinished(run, experiment)
+    written = [destination / path.name for path in found]
+    for source, path in zip(found, written, strict=True):
+        write_bytes(path, source.read_bytes())
+    return written
+
+
+def _models(experiment: Experiment, run: RunFolder, destination: Path) -> list[Path]:
+    """One Hugging Face folder for each trained model of the run that lies in the store."""
+    store = run.path.absolute().parents[2] / "store"
+    written: list[Path] = []
+    for label, spec in _trainings(experiment).items():
+        entry = store / spec.digest()
+        if (entry / "done.json").is_file():
+            folder = destination / label.replace("/", "-").replace(" ", "_")
+            _copy_model(entry, folder, _card(experiment, label, spec, entry))
+            written.append(folder)
+    if not written:
+        raise NotFound(
+            say("no trained model of this run is in {store}", store=str(store)),
+            next_command=f"glassworks reproduce {experiment.kind} --resume {run.path}",
+        )
+    return written
+
+
+def _trainings(experiment: Experiment) -> dict[str, Any]:
+    """Label -> spec over all studies, each distinct training once."""
+    found: dict[str, tuple[str, Any]] = {}
+    for study in experiment.studies:
+        for label, spec in experiment.trainings(study.name).items():
+            found.setdefault(spec.digest(), (label if label.startswith(study.name) else f"{study.name}/{label}", spec))
+    return dict(found.values())
+
+
+def _copy_model(entry: Path, folder: Path, card: str) -> None:
+    for source in sorted(entry.iterdir()):
+        if source.is_file() and source.name not in _PRIVATE and not source.name.startswith("."):
+            write_atomically(folder / source.name, lambda temporary, source=source: _copy(source, temporary))
+    write_bytes(folder / "README.md", card.encode())
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+
+
+def _card(experiment: Experiment, label: str, spec: Any, entry: Path) -> str:
+    history = read_json(entry / "history.json")
+    last = {name: values[-1] for name, values in history["metrics"].items() if values and values[-1] is not None}
+    scores = "\n".join(f"| {name} | {value:.4g} |" for name, value in sorted(last.items()))
+    paper = experiment.paper
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [glassworks, research, {experiment.kind}]
+---
+
+# {label}
+
+A model trained by Glassworks for its reproduction of *{paper.title}* ({paper.authors}, {paper.year}; {paper.reference}).
+It models a synthetic character world, not language, and is meant for study only.
+
+| fact | value |
+|---|---|
+| layers, width, heads | {spec.model.depth}, {spec.model.width}, {spec.model.heads} |
+| vocabulary | {spec.model.vocabulary} characters (`world.json`) |
+| longest sequence | {spec.model.context} |
+| steps, batch | {spec.steps}, {spec.batch} |
+| seed | {spec.seed} |
+| training digest | `{spec.digest()}` (`training.json`) |
+
+Scores on the last training batch (fresh sequences; accuracies and recalls are fractions, losses are nats):
+
+| score | value |
+|---|---|
+{scores}
+
+```python
+import glassworks as gw
+
+subject = gw.load(".")
+```
+
+`import glassworks.models` registers the architecture, after which `AutoModelForCausalLM.from_pretrained(".")` works too.
+"""
+
+
+def _unfinished(run: RunFolder, experiment: Experiment) -> InvalidInput:
+    return InvalidInput(
+        say("this run is not finished, so there is nothing to export yet"),
+        given=str(run.path),
+        next_command=f"glassworks reproduce {experiment.kind} --resume {run.path}",
+    )

@@ -1,0 +1,205 @@
+"""The live view of a run: a dashboard in a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from glassworks.cli.braille import braille_curve
+from glassworks.cli.speak import duration_words, remarks
+from glassworks.cli.watch import Curves, Watch
+from glassworks.core.events import Event, Measured, Planned, RunStarted, StepDone, TrainingDone, TrainingStarted
+from glassworks.core.text import Text, say
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+STEPS_PER_LINE, SECONDS_PER_LINE = 50, 5.0
+FRAMES_PER_SECOND = 8
+CHART_HEIGHT = 4
+_CURVES: tuple[tuple[str, Text, str], ...] = (
+    ("recall/output", say("W_O² recalls its output"), "dodger_blue1"),
+    ("recall/match", say("W_K² finds the trigger"), "dark_orange"),
+    ("recall/position_64", say("W_K¹ looks one back (t < 64)"), "medium_purple2"),
+    ("accuracy/in_context", say("accuracy in context"), "white"),
+)
+_LAST_SHOWN = 4
+
+
+@contextmanager
+def shown(title: str) -> Iterator[Callable[[Event], None]]:
+    """A listener whose view of the run is shown on stderr for the length of a `with`."""
+    if sys.stderr.isatty():
+        with _dashboard(title) as listener:
+            yield listener
+    else:
+        yield PlainLines(sys.stderr)
+
+
+@contextmanager
+def _dashboard(title: str) -> Iterator[Callable[[Event], None]]:
+    from rich.live import Live
+
+    watch = Watch()
+    # The view is drawn from its own thread at every frame, so clock and end time also move between two events.
+    with Live(
+        get_renderable=lambda: dashboard(watch, title),
+        console=remarks(),
+        refresh_per_second=FRAMES_PER_SECOND,
+        redirect_stdout=False,
+    ):
+        yield watch
+
+
+def dashboard(watch: Watch, title: str) -> RenderableType:
+    """One frame: overall progress with its end, the training under way with its curves, what is finished."""
+    from rich import box
+    from rich.console import Group
+    from rich.panel import Panel
+    from rich.text import Text as Styled
+
+    parts: list[RenderableType] = [_overall(watch)]
+    if watch.current is not None:
+        parts += [Styled(), _headline(watch.current), Styled(), _charts(watch.current)]
+    for one in watch.finished[-_LAST_SHOWN:]:
+        words = say("found in the store") if one.reused else say("in {time}", time=duration_words(one.seconds))
+        accuracy = "" if math.isnan(one.accuracy) else f"  {say('in context')} {one.accuracy:.1%}"
+        parts.append(Styled(f"✓ {one.label}{accuracy}  {words}", "dim"))
+    if watch.measured:
+        parts.append(Styled(f"✓ {say('measured')}: {', '.join(watch.measured)}", "dim"))
+    return Panel(
+        Group(*parts),
+        title=f"[bold]{title}[/]",
+        title_align="left",
+        subtitle=f"[dim]{say('Ctrl-C stops; nothing is lost')}[/]",
+        subtitle_align="right",
+        box=box.ROUNDED,
+        border_style="dodger_blue2",
+        padding=(1, 2),
+    )
+
+
+def _overall(watch: Watch) -> RenderableType:
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    grid = Table.grid(expand=True, padding=(0, 1))
+    grid.add_column(no_wrap=True)
+    grid.add_column(ratio=1)
+    grid.add_column(no_wrap=True, justify="right")
+    count = say("training {done} of {all}", done=min(watch.done_trainings + 1, max(len(watch.planned), 1)), all=len(watch.planned))
+    share = watch.done_steps / watch.total_steps if watch.total_steps else 0.0
+    bar = ProgressBar(total=1.0, completed=share, complete_style="dodger_blue2", finished_style="dodger_blue2")
+    grid.add_row(f"[bold]{count if watch.planned else say('preparing')}[/]", bar, f"{share:.0%}  {end_words(watch)}")
+    return grid
+
+
+def end_words(watch: Watch) -> str:
+    """When training will be over, or how long it has taken where that is not known yet."""
+    remaining = watch.remaining_seconds()
+    if watch.total_steps and watch.done_steps >= watch.total_steps:
+        return str(say("trained; measuring, {time}", time=duration_words(watch.seconds)))
+    if remaining is None:
+        return duration_words(watch.seconds)
+    clock = time.strftime("%H:%M", time.localtime(time.time() + remaining))
+    return str(say("about {time} left, until {clock}", time=duration_words(remaining), clock=clock))
+
+
+def _headline(current: Curves) -> RenderableType:
+    from rich.text import Text as Styled
+
+    accuracy = current.last("accuracy/in_context")
+    line = Styled(current.label, "bold")
+    line.append(f"   {say('step')} {current.step}/{current.steps}", "not bold")
+    line.append(f"   {say('loss')} {_number(current.loss, '.3f')} nats", "not bold")
+    line.append(f"   {say('in context')} {_number(accuracy, '.1%')}", "not bold dodger_blue1")
+    return line
+
+
+def _charts(current: Curves) -> RenderableType:
+    from rich.table import Table
+
+    chosen = [(key, name, colour) for key, name, colour in _CURVES if key in current.scores]
+    grid = Table.grid(expand=True, padding=(0, 3))
+    width = max((remarks().width - 16) // 2, 20)
+    for _ in range(2):
+        grid.add_column(ratio=1)
+    cells = [_chart(current, key, str(name), colour, width) for key, name, colour in chosen]
+    for first in range(0, len(cells), 2):
+        grid.add_row(*cells[first : first + 2])
+    return grid
+
+
+def _chart(current: Curves, key: str, name: str, colour: str, width: int) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text as Styled
+
+    # The width that a double-column character takes is not known here, so the value leads and nothing is aligned right.
+    head = Styled(f"{current.last(key):6.1%} ", f"bold {colour}").append(name, "not bold")
+    lines = braille_curve(current.scores[key], float(max(current.steps - 1, 1)), width, CHART_HEIGHT)
+    marks = ("1 ", *["  "] * (CHART_HEIGHT - 2), "0 ")
+    body = [Styled(mark, "dim").append(line, colour) for mark, line in zip(marks, lines, strict=True)]
+    return Group(head, *body, Styled())
+
+
+class PlainLines:
+    """A listener that writes a line when something begins or ends, and at most every 50 steps or 5 seconds between."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self.watch = Watch(clock)
+        self._stream, self._clock = stream, clock
+        self._last_time, self._last_step = clock(), 0
+
+    def __call__(self, event: Event) -> None:
+        """Hears one event and perhaps writes a line."""
+        self.watch(event)
+        line = self._line(event)
+        if line is not None:
+            print(line, file=self._stream, flush=True)
+
+    def _line(self, event: Event) -> str | None:
+        match event:
+            case RunStarted(resumed=True):
+                return str(say("going on with what is there"))
+            case Planned(trainings=trainings):
+                return str(say("{count} trainings, {steps} steps", count=len(trainings), steps=sum(trainings.values())))
+            case TrainingStarted(label=label, first_step=first, steps=steps):
+                self._last_time, self._last_step = self._clock(), first
+                return str(say("{label}: from step {first} to {steps}", label=label, first=first, steps=steps))
+            case StepDone():
+                return self._step_line(event)
+            case TrainingDone(label=label, seconds=seconds, reused=reused):
+                words = say("found in the store") if reused else say("done in {time}", time=duration_words(seconds))
+                return f"{label}: {words}"
+            case Measured(name=name):
+                return str(say("measured {name}", name=name))
+            case _:
+                return None
+
+    def _step_line(self, event: StepDone) -> str | None:
+        current, now = self.watch.current, self._clock()
+        due = event.step + 1 - self._last_step >= STEPS_PER_LINE or now - self._last_time >= SECONDS_PER_LINE
+        if current is None or not (due or current.step == current.steps):
+            return None
+        self._last_time, self._last_step = now, event.step + 1
+        scores = "  ".join(
+            f"{name} {current.last(key):.1%}" for key, name in _PLAIN_NAMES.items() if key in current.scores
+        )
+        share = self.watch.done_steps / max(self.watch.total_steps, 1)
+        return f"{share:4.0%}  {current.label}  {current.step}/{current.steps}  {say('loss')} {event.loss:.3f}  {scores}  {end_words(self.watch)}"
+
+
+_PLAIN_NAMES = {
+    "accuracy/in_context": "accuracy",
+    "recall/output": "W_O2",
+    "recall/match": "W_K2",
+    "recall/position_64": "W_K1",
+}
+
+
+def _number(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else format(value, form)

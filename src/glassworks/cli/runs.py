@@ -1,0 +1,190 @@
+"""runs: what is on disk: list, show, delete, verify. No torch."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glassworks.cli.finding import find_run
+from glassworks.cli.options import Runs
+from glassworks.cli.speak import (
+    counted,
+    duration_words,
+    new_table,
+    print_json,
+    remarks,
+    results,
+    size_words,
+    verdict_json,
+    verdict_table,
+)
+from glassworks.core.errors import GlassworksError, InvalidInput
+from glassworks.core.events import read_events
+from glassworks.core.runs import Damage, RunFolder, list_runs
+from glassworks.core.text import Text, say
+from glassworks.evidence.claims import Outcome, Verdict
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run at a glance; `broken` is why it cannot be read."""
+
+    path: Path
+    experiment: str
+    scale: str
+    studies: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+    size: int
+    age: float
+    finished: bool
+    broken: Text | None = None
+
+    @classmethod
+    def of(cls, run: RunFolder) -> Entry:
+        """Reads a run; one that is damaged is listed with the reason instead of ending the list."""
+        size = sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())
+        age = time.time() - max(path.stat().st_mtime for path in run.path.iterdir())
+        try:
+            spec = run.header()["spec"]
+            studies = tuple(run.read_json("studies.json")) if run.has("studies.json") else ()
+            rows = run.read_json("verdicts.json") if run.has("verdicts.json") else []
+            verdicts = tuple(Verdict.from_json(row) for row in rows)
+        except (GlassworksError, KeyError, TypeError, ValueError) as problem:
+            why = problem.what if isinstance(problem, GlassworksError) else Text(str(problem))
+            return cls(run.path, run.path.parent.name, "?", (), (), size, age, False, why)
+        scale = str(spec.get("scale", "–"))
+        return cls(run.path, run.experiment, scale, studies, verdicts, size, age, run.has("manifest.json"))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        counts = {outcome.value: sum(v.outcome is outcome for v in self.verdicts) for outcome in Outcome}
+        return {
+            "run": str(self.path),
+            "experiment": self.experiment,
+            "digest": self.path.name,
+            "scale": self.scale,
+            "studies": list(self.studies),
+            "verdicts": counts,
+            "bytes": self.size,
+            "age_seconds": round(self.age, 1),
+            "finished": self.finished,
+            "report": str(self.path / "report.html") if (self.path / "report.html").is_file() else None,
+            "broken": None if self.broken is None else str(self.broken),
+        }
+
+
+def runs(command: Runs) -> int:
+    """Does what was asked; verify returns 1 when something is damaged."""
+    out = Path(command.out)
+    match command.action:
+        case "list":
+            return _list(out, as_json=command.json)
+        case "show":
+            return _show(_asked(command, out), as_json=command.json)
+        case "delete":
+            return _delete(_asked(command, out), command)
+        case "verify":
+            chosen = list_runs(out / "runs") if command.run is None else [_asked(command, out)]
+            return _verify(chosen, as_json=command.json)
+
+
+def _asked(command: Runs, out: Path) -> RunFolder:
+    if command.run is None:
+        raise InvalidInput(
+            say("which run?"), right=say("a run folder or its digest"), next_command=f"glassworks runs --out {out}"
+        )
+    return find_run(command.run, out)
+
+
+def _list(out: Path, *, as_json: bool) -> int:
+    entries = [Entry.of(run) for run in list_runs(out / "runs")]
+    if as_json:
+        print_json({"runs": [entry.to_json() for entry in entries]})
+        return 0
+    if not entries:
+        remarks().print(str(say("no runs in {folder} yet; start with: glassworks reproduce birth", folder=str(out / "runs"))))
+        return 0
+    table = new_table(
+        say("experiment"), say("digest"), say("scale"), say("studies done"), say("verdicts"), say("size"), say("age"), say("state")
+    )
+    for entry in entries:
+        state = say("damaged") if entry.broken else say("finished") if entry.finished else say("unfinished")
+        verdicts = str(counted(entry.verdicts)) if entry.verdicts else "–"
+        table.add_row(
+            entry.experiment, entry.path.name, entry.scale, ", ".join(entry.studies) or "–", verdicts,
+            size_words(entry.size), duration_words(entry.age), str(state),
+        )  # fmt: skip
+    results().print(table)
+    return 0
+
+
+def _show(run: RunFolder, *, as_json: bool) -> int:
+    entry = Entry.of(run)
+    spec: dict[str, Any] = run.header()["spec"]
+    seconds = {e.digest: e.seconds for e in read_events(run.path / "events.jsonl") if e.kind == "training_done"}
+    if as_json:
+        verdicts = [verdict_json(verdict) for verdict in entry.verdicts]
+        print_json(entry.to_json() | {"spec": spec, "trainings": seconds, "claims": verdicts})
+        return 0
+    console = results()
+    table = new_table(say("run"), Text(str(run.path)))
+    rows = [
+        (say("scale"), entry.scale),
+        (say("studies done"), ", ".join(entry.studies) or "–"),
+        (say("trainings"), f"{len(seconds)}, {duration_words(sum(seconds.values()))}"),
+        (say("size"), size_words(entry.size)),
+        (say("state"), str(say("finished") if entry.finished else say("unfinished"))),
+        (say("settings"), ", ".join(f"{name} = {value}" for name, value in spec.items())),
+    ]
+    for name, value in rows:
+        table.add_row(str(name), value)
+    console.print(table)
+    if entry.verdicts:
+        console.print(verdict_table(entry.verdicts))
+        console.print(str(counted(entry.verdicts)), style="bold")
+    if run.report.is_file():
+        print(run.report)
+    return 0
+
+
+def _delete(run: RunFolder, command: Runs) -> int:
+    size = Entry.of(run).size
+    if not command.yes:
+        if command.json or not sys.stdin.isatty():
+            raise InvalidInput(
+                say("deleting needs a yes"), right=say("--yes"), next_command=f"glassworks runs delete {run.path} --yes"
+            )
+        print(say("Delete {path}, {size}? [y/N]", path=str(run.path), size=size_words(size)), file=sys.stderr, end=" ", flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes", "是"):
+            print(say("Kept."), file=sys.stderr)
+            return 0
+    run.delete()
+    if command.json:
+        print_json({"deleted": str(run.path), "bytes": size})
+    else:
+        print(say("deleted {path}, {size}; trained models stay in the store", path=str(run.path), size=size_words(size)))
+    return 0
+
+
+def _verify(chosen: list[RunFolder], *, as_json: bool) -> int:
+    found = {str(run.path): run.verify() for run in chosen}
+    is_whole = not any(found.values())
+    if as_json:
+        damage = {path: [{"path": str(d.path), "what": str(d.what)} for d in every] for path, every in found.items()}
+        print_json({"whole": is_whole, "runs": damage})
+        return 0 if is_whole else 1
+    if not found:
+        remarks().print(str(say("nothing to verify")))
+    for path, every in found.items():
+        print(say("{path}: as written", path=path) if not every else say("{path}: damaged", path=path))
+        for damage in every:
+            print(f"  {_line(damage, Path(path))}")
+    return 0 if is_whole else 1
+
+
+def _line(damage: Damage, run: Path) -> str:
+    inside = damage.path.relative_to(run) if damage.path.is_relative_to(run) else damage.path
+    return f"{inside}: {damage.what}"

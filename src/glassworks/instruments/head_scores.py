@@ -1,0 +1,211 @@
+"""Head scores: how much of a head's attention goes where a known kind of head would send it.
+
+Definitions, for a sequence z and a map A (query q, key s); every score is a mean over the queries for which
+it is defined:
+
+* previous_token: A[q, q-1], q >= 1 (Elhage et al. 2021; Olsson et al. 2022, the first half of an induction
+  circuit);
+* duplicate_token: sum of A[q, s] over s < q with z_s = z_q (Wang et al. 2022);
+* induction: sum of A[q, s+1] over s < q-1 with z_s = z_q: the tokens after earlier occurrences of the query's
+  token (Olsson et al. 2022, "prefix matching score");
+* first_token: A[q, first], q >= 1 (Xiao et al. 2023, attention sink).
+
+Chance is what uniform attention over the keys that a query may see would score on the same tokens. The
+interval is a 95 % t-interval over sequences; for a single sequence over its queries, which are not
+independent (a caveat says so).
+"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor
+
+from glassworks.anatomy.capture import Activations
+from glassworks.anatomy.places import Anatomy
+from glassworks.anatomy.sites import Site
+from glassworks.anatomy.subject import Subject
+from glassworks.anatomy.tokens import TokenBatch
+from glassworks.core.errors import InvalidInput
+from glassworks.core.text import Text, say
+from glassworks.evidence.measurements import Measurement
+from glassworks.evidence.statistics import Interval, interval_over_seeds
+from glassworks.figures import Axes, Dot, Figure, Heading, dots
+from glassworks.instruments.base import Instrument
+from glassworks.tensors.seeds import Seed
+
+SCORES = ("previous_token", "duplicate_token", "induction", "first_token")
+QUANTITIES = ("value", "low", "high", "chance", "count")
+
+
+class HeadScores(Instrument):
+    """Previous-token, duplicate, induction and first-token-sink scores of every head, beside chance."""
+
+    kind: Literal["head_scores"] = "head_scores"
+    shown: int = Field(default=4, ge=1)
+    """How many heads of each score the figure shows, the best first."""
+
+    def sites(self, anatomy: Anatomy) -> tuple[Site, ...]:
+        """The pattern of every layer that has attention."""
+        return tuple(
+            Site("mixer.pattern", i) for i, layer in enumerate(anatomy.layers) if layer.attention != "none"
+        )
+
+    def read(
+        self, subject: Subject, batch: TokenBatch, activations: Activations | None = None
+    ) -> Measurement:
+        """Scores by kind, layer and head.
+
+        NaN where no query of the batch has the score (no token repeats).
+        """
+        found = self._captured(subject, batch, activations)
+        sites = self.sites(subject.anatomy)
+        targets = head_targets(batch)
+        causal = subject.anatomy.causal
+        heads = max(found[site.name].shape[1] for site in sites)
+        values = np.full((len(SCORES), len(sites), heads, len(QUANTITIES)), np.nan)
+        chance = {name: _scored(uniform_map(batch, causal), target) for name, target in targets.items()}
+        for row, site in enumerate(sites):
+            pattern = found[site.name].float().cpu()
+            for index, name in enumerate(SCORES):
+                scored = _scored(pattern, targets[name])
+                for head in range(pattern.shape[1]):
+                    interval = _interval(scored[:, head])
+                    level = _interval(chance[name][:, 0]).mean
+                    values[index, row, head] = (
+                        interval.mean,
+                        interval.low,
+                        interval.high,
+                        level,
+                        interval.count,
+                    )
+        return Measurement(
+            name="head_scores",
+            says=say("share of a head's attention that goes where a known kind of head sends it"),
+            values=values,
+            dims=("score", "layer", "head", "quantity"),
+            coords={
+                "score": SCORES,
+                "layer": tuple(site.layer or 0 for site in sites),
+                "head": tuple(range(heads)),
+                "quantity": QUANTITIES,
+            },
+            unit="probability",
+            caveats=_caveats(batch, values),
+            columns={"quantity": "value, its 95 % interval, the score of uniform attention, count averaged"},
+        )
+
+    def draw(self, measurement: Measurement) -> Figure:
+        """The best heads of each score above chance, with intervals."""
+        rows: list[Dot] = []
+        for index, name in enumerate(measurement.coords["score"]):
+            part = measurement.values[index]
+            order = np.argsort(-np.nan_to_num(part[..., 0].ravel(), nan=-np.inf))
+            for place in order[: self.shown]:
+                layer, head = divmod(int(place), part.shape[1])
+                mean, low, high, chance, _ = part[layer, head]
+                if np.isnan(mean):
+                    continue
+                label = say(
+                    "L{layer}H{head}, chance {chance}",
+                    layer=measurement.coords["layer"][layer], head=head, chance=f"{chance:.2f}",
+                )  # fmt: skip
+                # Count 0: the spread is over sequences or queries, not over seeds.
+                rows.append(Dot(label, Interval(mean, low, high, 0), group=score_name(str(name))))
+        heading = Heading(
+            "head-scores",
+            say("What the heads look for"),
+            say("The best heads of each kind, with 95 % intervals; chance is what uniform attention scores."),
+        )
+        return dots(heading, rows, Axes(say("share of attention"), "", x_range=(0.0, 1.02)))
+
+
+def score_name(score: str) -> Text:
+    """The name of a score for people."""
+    match score:
+        case "previous_token":
+            return say("previous token")
+        case "duplicate_token":
+            return say("duplicate token")
+        case "induction":
+            return say("induction")
+        case _:
+            return say("first token (sink)")
+
+
+def head_targets(batch: TokenBatch) -> dict[str, Float[Tensor, "batch query key"]]:
+    """For each score, 1 on the keys that count for a query, 0 elsewhere.
+
+    Queries without such a key are left out.
+    """
+    ids, real = batch.ids.cpu(), batch.real.cpu()
+    count = ids.shape[1]
+    step = torch.arange(count)
+    both = real[:, :, None] & real[:, None, :]
+    earlier = (step[:, None] > step[None, :]) & both
+    equal = (ids[:, :, None] == ids[:, None, :]) & earlier
+    after = torch.zeros_like(equal)
+    # s+1 is a key only before q itself: after a doubled token it would be the query's own place.
+    after[:, :, 1:] = equal[:, :, :-1]
+    after &= earlier
+    first = torch.zeros_like(both)
+    first[torch.arange(len(ids)), :, real.int().argmax(1)] = True
+    previous = (step[:, None] - 1 == step[None, :]) & both
+    return {
+        "previous_token": previous.float(),
+        "duplicate_token": equal.float(),
+        "induction": after.float(),
+        "first_token": (first & earlier).float(),
+    }
+
+
+def uniform_map(batch: TokenBatch, causal: bool) -> Float[Tensor, "batch 1 query key"]:
+    """Attention that spreads evenly over the real keys a query may see."""
+    real = batch.real.cpu()
+    allowed: Bool[Tensor, "batch query key"] = real[:, None, :] & real[:, :, None]
+    if causal:
+        allowed = allowed & torch.ones(allowed.shape[-2:], dtype=torch.bool).tril()
+    weight = allowed.float()
+    return (weight / weight.sum(-1, keepdim=True).clamp_min(1))[:, None]
+
+
+def repeated_random_tokens(subject: Subject, seed: Seed, *, sequences: int = 8, half: int = 24) -> TokenBatch:
+    """Random tokens, each sequence said twice: the text on which induction shows purest (Olsson et al.
+
+    2022).
+    """
+    context = subject.anatomy.context
+    half = half if context is None else min(half, context // 2)
+    if half < 2:
+        raise InvalidInput(say("the model's context is too short to repeat anything"), given=context)
+    first = torch.randint(0, subject.anatomy.vocabulary, (sequences, half), generator=seed.generator())
+    ids = torch.cat([first, first], 1)
+    return TokenBatch(ids, None, subject.labels(ids[0].tolist()))
+
+
+def _scored(pattern: Tensor, target: Tensor) -> Float[Tensor, "batch head query"]:
+    """The attention that each query gives to its targets; NaN for queries that have none."""
+    share = (pattern * target[:, None]).sum(-1)
+    defined = (target.sum(-1) > 0)[:, None].expand_as(share)
+    return torch.where(defined, share, torch.full_like(share, float("nan")))
+
+
+def _interval(scored: Float[Tensor, "batch query"]) -> Interval:
+    values = scored.double().numpy()
+    if len(values) == 1:
+        return interval_over_seeds(values[0])
+    known = [row[~np.isnan(row)].mean() for row in values if not np.isnan(row).all()]
+    return interval_over_seeds(np.asarray(known, dtype=np.float64))
+
+
+def _caveats(batch: TokenBatch, values: np.ndarray) -> tuple[Text, ...]:
+    caveats = [say("Attention shows where information is read from, not that it is used.")]
+    if batch.ids.shape[0] == 1:
+        caveats.append(say("One sequence: the interval is over its queries, which are not independent."))
+    if np.isnan(values[1, ..., 0]).all():
+        caveats.append(
+            say("No token repeats in this text, so duplicate-token and induction scores are not defined.")
+        )
+    return tuple(caveats)

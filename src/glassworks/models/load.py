@@ -1,0 +1,144 @@
+"""From whatever a person has (folder, hub name, file, live model) to a Subject, or to one clear error."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from glassworks.anatomy import Alphabet, Origin, Subject
+from glassworks.core.errors import BrokenFile, InvalidInput, NotFound
+from glassworks.core.files import read_json
+from glassworks.core.spec import Spec
+from glassworks.core.text import say
+from glassworks.models.folders import check_folder, tokenizer_in
+from glassworks.models.llama2c import read_llama2c, tokenizer_beside
+from glassworks.models.min_gpt import read_min_gpt
+from glassworks.models.pretrained import Wanted, pretrained, pretrained_tokenizer
+from glassworks.tensors.devices import choose_device, choose_dtype
+
+WorldReader = Callable[[dict[str, Any]], Spec | None]
+
+# How files begin that only unpickling could read, which would run whatever code they hold.
+PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+PICKLE_ENDINGS = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+
+def load(
+    source: str | Path | nn.Module,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    world_reader: WorldReader | None = None,
+) -> Subject:
+    """A Subject from a model folder, a hub name, a llama2.c or minGPT file, or a live model.
+
+    `world.json` in a folder may hold an alphabet and a task; `world_reader` turns the task into a spec. A
+    live model stays where and as it is unless device or dtype is named. Raises NotFound, BrokenFile or
+    InvalidInput.
+    """
+    if isinstance(source, nn.Module):
+        return _live(source, device, dtype)
+    here = choose_device(device)
+    wanted = Wanted(choose_dtype(dtype, here), here, revision, trust_remote_code)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _from_folder(path, wanted, world_reader)
+    if path.is_file():
+        return _from_file(path, wanted)
+    if isinstance(source, Path) or _looks_like_a_path(source):
+        raise NotFound(
+            say("{path} is not there", path=str(source)),
+            right=say("a folder with config.json and model.safetensors, or a name on the hub"),
+            next_command="glassworks runs list",
+        )
+    model = pretrained(source, wanted)
+    origin = Origin(source, source=f"https://huggingface.co/{source}", revision=revision or "")
+    return Subject.of(model, pretrained_tokenizer(source, wanted), origin=origin)
+
+
+def _live(model: nn.Module, device: str, dtype: str) -> Subject:
+    if device != "auto":
+        model = model.to(choose_device(device))
+    if dtype != "auto":
+        model = model.to(choose_dtype(dtype))
+    return Subject.of(model)
+
+
+def _from_folder(folder: Path, wanted: Wanted, world_reader: WorldReader | None) -> Subject:
+    check_folder(folder)
+    alphabet, task = _world(folder / "world.json")
+    model = pretrained(str(folder), wanted)
+    if alphabet is not None and len(alphabet) != model.config.vocab_size:
+        raise BrokenFile(
+            say("{path} does not fit the model", path=str(folder / "world.json")),
+            given=say("{count} characters", count=len(alphabet)),
+            right=say("{count} characters", count=model.config.vocab_size),
+        )
+    tokenizer: Any = alphabet
+    if tokenizer is None and tokenizer_in(folder):
+        tokenizer = pretrained_tokenizer(str(folder), wanted)
+    world = world_reader(task) if world_reader is not None and task is not None else None
+    origin = Origin(folder.resolve().name, source=str(folder.resolve()))
+    return Subject.of(model, tokenizer, origin=origin, world=world)
+
+
+def _world(path: Path) -> tuple[Alphabet | None, dict[str, Any] | None]:
+    if not path.is_file():
+        return None, None
+    match read_json(path):
+        case {"alphabet": [*characters]} as world if all(isinstance(sign, str) for sign in characters):
+            task = world.get("task")
+            return Alphabet(tuple(characters)), task if isinstance(task, dict) else None
+        case {"task": dict(task)}:
+            return None, task
+        case _:
+            raise BrokenFile(
+                say("{path} names no alphabet and no task", path=str(path)),
+                right=say("an object with alphabet (a list of characters), task, or both"),
+            )
+
+
+def _from_file(path: Path, wanted: Wanted) -> Subject:
+    with path.open("rb") as file:
+        start = file.read(4)
+    if path.suffix in PICKLE_ENDINGS or start.startswith(PICKLES):
+        raise InvalidInput(
+            say("{path} is a pickle; reading it would run the code inside", path=str(path)),
+            right=say("the same weights as safetensors, in a folder with config.json"),
+        )
+    origin = Origin(path.stem, source=str(path.resolve()))
+    if path.suffix == ".bin":
+        model = read_llama2c(path)
+        tokenizer: Any = tokenizer_beside(path, model.config.vocab_size)
+        return Subject.of(_placed(model, wanted), tokenizer, origin=origin)
+    if path.suffix == ".json" and path.name != "config.json":
+        return Subject.of(_placed(read_min_gpt(path), wanted), origin=origin)
+    if path.name == "config.json" or path.suffix == ".safetensors":
+        raise InvalidInput(
+            say("{path} is one part of a model", path=str(path)),
+            right=say("its folder, {folder}", folder=str(path.parent)),
+        )
+    raise InvalidInput(
+        say("{path} is no kind of model file known here", path=str(path)),
+        right=say(
+            "a folder with config.json and model.safetensors, a llama2.c .bin, or minGPT weights as .json"
+        ),
+    )
+
+
+def _placed(model: nn.Module, wanted: Wanted) -> nn.Module:
+    return model.to(device=wanted.device, dtype=wanted.dtype if wanted.dtype != torch.float32 else None)
+
+
+def _looks_like_a_path(source: str) -> bool:
+    """Hub names are `name` or `owner/name`; the rest, and children of a folder that exists, are paths."""
+    if source.startswith((".", "/", "~")) or "\\" in source or source.count("/") > 1 or source.endswith("/"):
+        return True
+    if Path(source).suffix in (".bin", ".json", ".safetensors", *PICKLE_ENDINGS):
+        return True
+    parent, _, name = source.rpartition("/")
+    return bool(name) and bool(parent) and Path(parent).is_dir()

@@ -1,0 +1,140 @@
+"""transformers' own loading, with its failures told in one sentence each."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+)
+from transformers.utils import logging as library
+
+from glassworks.core.errors import BrokenFile, GlassworksError, InvalidInput, NotFound
+from glassworks.core.text import say
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How a pretrained model shall be loaded."""
+
+    dtype: torch.dtype
+    device: torch.device
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    @property
+    def address(self) -> dict[str, Any]:
+        """What every call of the library is told."""
+        return {"revision": self.revision or "main", "trust_remote_code": self.trust_remote_code}
+
+
+def pretrained(source: str, wanted: Wanted) -> Any:
+    """The model of a folder or hub name, safetensors only, ready to be read; missing weights are an error."""
+    with _told(source), _quiet():
+        config = AutoConfig.from_pretrained(source, **wanted.address)
+        model, report = _auto_class(config).from_pretrained(
+            source,
+            config=config,
+            dtype=wanted.dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            **wanted.address,
+        )
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise BrokenFile(
+            say(
+                "{source} lacks {count} weights of its model, such as {name}",
+                source=source,
+                count=len(missing),
+                name=missing[0],
+            ),
+            right=say("a complete checkpoint; nothing was filled in at random"),
+        )
+    return model.to(wanted.device).eval()
+
+
+def pretrained_tokenizer(source: str, wanted: Wanted) -> Any:
+    """The tokenizer of a folder or hub name."""
+    with _told(source), _quiet():
+        return AutoTokenizer.from_pretrained(source, **wanted.address)
+
+
+def _auto_class(config: Any) -> Any:
+    """The class with the head that the checkpoint was saved with; a language model where it does not say."""
+    name = str((config.architectures or ["ForCausalLM"])[0])
+    for ending, kind in (
+        (("ForCausalLM", "LMHeadModel"), AutoModelForCausalLM),
+        (("ForMaskedLM", "ForPreTraining"), AutoModelForMaskedLM),
+        (("ForConditionalGeneration",), AutoModelForSeq2SeqLM),
+    ):
+        if name.endswith(ending):
+            return kind
+    return AutoModel
+
+
+@contextmanager
+def _told(source: str) -> Generator[None]:
+    try:
+        yield
+    except GlassworksError:
+        raise
+    except (SafetensorError, RuntimeError) as problem:
+        raise BrokenFile(
+            say(
+                "the weights of {source} do not fit its config: {reason}",
+                source=source,
+                reason=_first_line(problem),
+            )
+        ) from None
+    except (OSError, ValueError, KeyError, ImportError) as problem:
+        raise _explained(source, problem) from None
+
+
+def _explained(source: str, problem: Exception) -> GlassworksError:
+    reason = _first_line(problem)
+    if "trust_remote_code" in str(problem) or "custom code" in str(problem):
+        return InvalidInput(
+            say(
+                "{source} brings its own program code, which is not run unless you ask for it", source=source
+            ),
+            right=say("trust_remote_code=True, if you have read that code and trust it"),
+        )
+    if Path(source).is_dir():
+        return InvalidInput(
+            say("transformers cannot load {source}: {reason}", source=source, reason=reason),
+            right=say("a folder saved by save_pretrained, of a kind that this transformers version knows"),
+        )
+    return NotFound(
+        say("no model {source}: there is no such folder here, and the hub gave none", source=source),
+        given=reason,
+        right=say(
+            "an existing folder, or the full name of a model with safetensors on a hub that can be reached"
+        ),
+        next_command="glassworks doctor",
+    )
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem).strip() or type(problem).__name__).splitlines()[0]
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Keeps the library's progress bars out of the terminal; a command shows its own."""
+    shown = library.is_progress_bar_enabled()
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            library.enable_progress_bar()
