@@ -24,3 +24,13 @@ def _deterministic() -> None:
 
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory):
+    """The whole of Birth at smoke scale, run once for all tests that look at it."""
+    from glassworks.evidence.claims import Scale
+    from glassworks.experiments import Birth
+    from glassworks.experiments.run import RunOptions, run_experiment
+
+    return run_experiment(Birth.at(Scale.SMOKE), RunOptions(out=tmp_path_factory.mktemp("smoke")))

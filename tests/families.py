@@ -71,14 +71,20 @@ def tiny(family: str, attention: str = "sdpa", layers: int = 3) -> nn.Module:
             )
         ),
         "bloom": lambda: t.BloomForCausalLM(
-            t.BloomConfig(
-                hidden_size=32, n_layer=layers, n_head=4, initializer_range=SCALE, vocab_size=VOCABULARY
-            )
+            t.BloomConfig(hidden_size=32, n_layer=layers, n_head=4, initializer_range=SCALE, vocab_size=VOCABULARY)
         ),
     }
     with torch.random.fork_rng():
         torch.manual_seed(1)
         return makers[family]().eval()
+
+
+@cache
+def subject(family: str, attention: str = "sdpa"):
+    """The same model as a Subject, its anatomy found once."""
+    from glassworks.anatomy import Subject
+
+    return Subject.of(shared(family, attention))
 
 
 @cache

@@ -1,1 +1,34 @@
-"""Glassworks: see, train, examine and operate on transformer language models, with the evidence attached."""
+"""Glassworks: train a transformer, look inside it, judge claims from measurements.
+
+`gw.reproduce("birth")`, `gw.load(path)`, `gw.examine(source, text=...)`, `gw.catalog`. Importing this loads nothing heavy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from glassworks import catalog
+    from glassworks.cli.api import examine, load, reproduce, results
+    from glassworks.core import errors
+
+__all__ = ["catalog", "errors", "examine", "load", "reproduce", "results"]
+
+_MODULES = {"catalog": "glassworks.catalog", "errors": "glassworks.core.errors"}
+_FUNCTIONS = ("examine", "load", "reproduce", "results")
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a name on first use (PEP 562)."""
+    if name in _FUNCTIONS:
+        return import_module("glassworks.cli.api").__dict__[name]
+    if name in _MODULES:
+        return import_module(_MODULES[name])
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("glassworks")
+    raise AttributeError(f"module 'glassworks' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

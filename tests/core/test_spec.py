@@ -19,9 +19,7 @@ class Inner(Spec):
     @classmethod
     def _even(cls, width: int) -> int:
         if width % 2:
-            raise ImpossibleValue(
-                say("one of {known}", known="2, 4"), say("for example {example}", example=4)
-            )
+            raise ImpossibleValue(say("one of {known}", known="2, 4"), say("for example {example}", example=4))
         return width
 
 
@@ -45,8 +43,7 @@ class Outer(Spec):
 def test_equal_specs_have_equal_digests_and_any_field_changes_it() -> None:
     assert Outer().digest() == Outer.parse(Outer().to_json()).digest()
     digests = {
-        spec.digest()
-        for spec in (Outer(), Outer(rate=0.25), Outer(inner=Inner(width=6)), Outer(many=(Other(),)))
+        spec.digest() for spec in (Outer(), Outer(rate=0.25), Outer(inner=Inner(width=6)), Outer(many=(Other(),)))
     }
     assert len(digests) == 4
     assert Outer(rate=1).digest() == Outer(rate=1.0).digest()
@@ -116,9 +113,7 @@ def test_a_field_is_changed_from_the_command_line(assignment: str, expected: Out
     assert Outer().replaced_from_text(assignment) == expected
 
 
-@pytest.mark.parametrize(
-    "assignment", ["rate", "=3", "inner.wdth=3", "many.7.width=2", "rate.x=1", "rate=fast"]
-)
+@pytest.mark.parametrize("assignment", ["rate", "=3", "inner.wdth=3", "many.7.width=2", "rate.x=1", "rate=fast"])
 def test_a_wrong_assignment_is_refused_in_one_message(assignment: str) -> None:
     with pytest.raises(InvalidSpec):
         Outer().replaced_from_text(assignment)

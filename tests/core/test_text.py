@@ -1,4 +1,4 @@
-"""Every sentence has its Chinese: the source is read, so that a forgotten one fails here and not before a reader."""
+"""Every sentence has its Chinese: the source is read, so that a forgotten one fails here."""
 
 import ast
 import json
@@ -59,9 +59,7 @@ def test_every_template_has_a_chinese_translation() -> None:
     templates = _templates()
     assert len(templates) > 50, "the walk over the source found hardly any sentence"
     known = chinese_catalogue()
-    missing = {
-        template: place for template, place in templates.items() if not known.get(template, "").strip()
-    }
+    missing = {template: place for template, place in templates.items() if not known.get(template, "").strip()}
     assert missing == {}, "\n".join(f"{place}: {template!r}" for template, place in missing.items())
 
 
@@ -78,11 +76,7 @@ def test_every_value_given_to_say_has_its_placeholder_and_the_reverse() -> None:
     wrong: list[str] = []
     for path in _sources():
         for call, place in _calls(path):
-            if (
-                isinstance(call.func, ast.Name)
-                and call.func.id == "say"
-                and isinstance(call.args[0], ast.Constant)
-            ):
+            if isinstance(call.func, ast.Name) and call.func.id == "say" and isinstance(call.args[0], ast.Constant):
                 given = {keyword.arg for keyword in call.keywords}
                 if None not in given and given != _placeholders(str(call.args[0].value)):
                     wrong.append(f"{place}: {call.args[0].value!r} is given {sorted(map(str, given))}")
@@ -126,10 +120,7 @@ def test_a_text_inside_a_text_follows_the_language() -> None:
 
 
 def test_values_with_braces_are_shown_and_never_filled() -> None:
-    assert (
-        say("unknown {what}: {given}", what="{given}", given="{0.__class__}").en
-        == "unknown {given}: {0.__class__}"
-    )
+    assert say("unknown {what}: {given}", what="{given}", given="{0.__class__}").en == "unknown {given}: {0.__class__}"
 
 
 def test_a_text_survives_json_with_its_nested_texts() -> None:

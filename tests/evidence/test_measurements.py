@@ -13,15 +13,11 @@ from glassworks.evidence.measurements import Measurement, load_measurements, sav
 def recall() -> Measurement:
     values = np.arange(12, dtype=np.float64).reshape(2, 3, 2)
     coords = {"seed": (0, 1), "step": (0, 10, 20), "probe": ("W_K", "W_O")}
-    return Measurement(
-        "recall", say("missing"), values, ("seed", "step", "probe"), coords, "fraction", (say("next"),)
-    )
+    return Measurement("recall", say("missing"), values, ("seed", "step", "probe"), coords, "fraction", (say("next"),))
 
 
 def accuracy() -> Measurement:
-    return Measurement(
-        "accuracy", say("next"), np.array([0.5, np.nan]), ("layer",), {"layer": (0, "all")}, "fraction"
-    )
+    return Measurement("accuracy", say("next"), np.array([0.5, np.nan]), ("layer",), {"layer": (0, "all")}, "fraction")
 
 
 def test_labels_cut_out_the_named_part() -> None:
@@ -66,7 +62,8 @@ def test_shapes_must_fit_their_labels() -> None:
 
 
 def test_measurements_survive_the_disk(tmp_path: Path) -> None:
-    labelled = Measurement("n", say("missing"), np.zeros(2), ("step",), {"step": tuple(np.arange(2.0))}, "bits")
+    steps = {"step": tuple(np.arange(2.0))}
+    labelled = Measurement("n", say("missing"), np.zeros(2), ("step",), steps, "bits")
     save_measurements(tmp_path, [recall(), accuracy(), labelled])
     found = load_measurements(tmp_path)
     assert list(found) == ["recall", "accuracy", "n"]
@@ -81,9 +78,7 @@ def test_measurements_survive_the_disk(tmp_path: Path) -> None:
 def test_equal_measurements_are_equal_files(tmp_path: Path) -> None:
     for name in ("a", "b"):
         save_measurements(tmp_path / name, [recall()])
-    assert (tmp_path / "a" / "measurements.npz").read_bytes() == (
-        tmp_path / "b" / "measurements.npz"
-    ).read_bytes()
+    assert (tmp_path / "a" / "measurements.npz").read_bytes() == (tmp_path / "b" / "measurements.npz").read_bytes()
 
 
 @pytest.mark.parametrize("harm", ["truncate", "mix", "relabel", "remove", "list"])

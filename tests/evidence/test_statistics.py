@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -24,7 +25,7 @@ def test_t95_is_students_quantile(degrees: int, quantile: float) -> None:
 
 def test_t95_falls_towards_the_normal_quantile() -> None:
     values = [t95(n) for n in range(1, 200)]
-    assert all(a > b for a, b in zip(values, values[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(values))
     with pytest.raises(AssertionError):
         t95(0)
 
@@ -51,19 +52,13 @@ def test_what_was_not_measured_is_left_out() -> None:
     assert (none.count, str(none)) == (0, "-")
 
 
-@given(
-    st.lists(
-        st.lists(st.floats(-100, 100) | st.just(math.nan), min_size=4, max_size=4), min_size=1, max_size=6
-    )
-)
+@given(st.lists(st.lists(st.floats(-100, 100) | st.just(math.nan), min_size=4, max_size=4), min_size=1, max_size=6))
 def test_a_band_is_the_interval_of_every_column(rows: list[list[float]]) -> None:
     values = np.array(rows)
     mean, low, high = band_over_seeds(values, axis=0)
     for column in range(4):
         one = interval_over_seeds(values[:, column])
-        np.testing.assert_allclose(
-            [mean[column], low[column], high[column]], [one.mean, one.low, one.high], atol=1e-9
-        )
+        np.testing.assert_allclose([mean[column], low[column], high[column]], [one.mean, one.low, one.high], atol=1e-9)
 
 
 def test_a_band_runs_along_any_axis() -> None:

@@ -32,7 +32,7 @@ HOSTILE = (
     "\x1b[31mred",
     "$x_1$",
     '"id="x" #fe0101 url(#',
-    "‮evil",
+    "\u202eevil",
     "中文",
     " ",
     "\n",
@@ -51,7 +51,7 @@ def series(label: str = "learned", seeds: int = 3) -> Series:
 
 def axes() -> Axes:
     references = (Reference(Text("chance"), 0.2), Reference(Text("switch"), 2, "vertical"))
-    return Axes(say("layer"), say("attention weight"), y_range=(0, 1), references=references)
+    return Axes(say("input token"), say("attention weight"), y_range=(0, 1), references=references)
 
 
 def figure(kind: str, name: str = "") -> Figure:
@@ -63,12 +63,12 @@ def figure(kind: str, name: str = "") -> Figure:
         case "panels":
             return panels(head, [Panel(word, (series(), series("other"))) for word in HOSTILE[:5]], axes())
         case "dots":
-            return dots(head, [Dot(w, Interval(0.5, 0.4, 0.6, 3), say("layer")) for w in HOSTILE], axes())
+            return dots(head, [Dot(w, Interval(0.5, 0.4, 0.6, 3), say("input token")) for w in HOSTILE], axes())
         case "bars":
             values = tuple(Interval(0.5, float("nan"), float("nan"), 1) for _ in HOSTILE)
             return bars(head, HOSTILE, [BarSeries("a", values), BarSeries("b", values)], axes())
         case "heatmap":
-            matrix = Matrix(np.ones((2, 9)), ("a", "b"), HOSTILE, say("layer"), "column")
+            matrix = Matrix(np.ones((2, 9)), ("a", "b"), HOSTILE, say("input token"), "column")
             return heatmap(head, matrix, ColourScale(say("attention weight"), "diverging"), numbers=True)
         case "attention":
             return attention_map(head, weights, HOSTILE)

@@ -37,28 +37,34 @@ def recall_curves() -> Figure:
     rise = np.array([150.0, 400.0, 560.0])[:, None, None] + rng.normal(0, 30, (3, 5, 1))
     values = 1 / (1 + np.exp(-(steps - rise) / 50))
     found = Measurement(
-        "recall", Text("Memory recall"), values, ("probe", "seed", "step"),
-        {"probe": names, "seed": (0, 1, 2, 3, 4), "step": tuple(steps.tolist())}, "fraction",
-    )  # fmt: skip
+        "recall",
+        Text("Memory recall"),
+        values,
+        ("probe", "seed", "step"),
+        {"probe": names, "seed": (0, 1, 2, 3, 4), "step": tuple(steps.tolist())},
+        "fraction",
+    )
     series = [series_of(found.at(probe=name), name) for name in names]
     axes = Axes(
-        Text("training step"), Text("memory recall (fraction)"), y_range=(0, 1.02),
+        Text("training step"),
+        Text("memory recall (fraction)"),
+        y_range=(0, 1.02),
         references=(Reference(Text("chance"), 1 / 65), Reference(Text("triggers change"), 700, "vertical")),
-    )  # fmt: skip
-    caption = Text("How much of each associative memory is written, over training.")
-    return curves(
-        Heading("recall-curves", Text("The memories are learned from the top down"), caption), series, axes
     )
+    caption = Text("How much of each associative memory is written, over training.")
+    return curves(Heading("recall-curves", Text("The memories are learned from the top down"), caption), series, axes)
 
 
 def scores() -> Figure:
     rows = [
         Dot(f"L{layer}H{head}", Interval(mean, mean - 0.05, mean + 0.06, 3), Text(group))
         for layer, head, mean, group in (
-            (0, 0, 0.94, "previous token"), (0, 1, 0.12, "previous token"),
-            (1, 0, 0.88, "induction"), (1, 1, 0.07, "induction"),
+            (0, 0, 0.94, "previous token"),
+            (0, 1, 0.12, "previous token"),
+            (1, 0, 0.88, "induction"),
+            (1, 1, 0.07, "induction"),
         )
-    ]  # fmt: skip
+    ]
     axes = Axes(
         Text("score (fraction of attention)"),
         "",
@@ -91,13 +97,22 @@ def maps() -> tuple[Figure, ...]:
         tuple(tuple(f"{p:.2f}" for p in row) for row in share),
     )
     return (
-        attention_map(Heading("attention-l1h0", Text("L1H0 looks one behind its match"), Text("One prompt.")), weights, TOKENS),
-        wall(Heading("all-heads", Text("Every head"), Text("Number: induction score.")), tiles, ColourScale(Text("attention weight"), low=0)),
+        attention_map(
+            Heading("attention-l1h0", Text("L1H0 looks one behind its match"), Text("One prompt.")),
+            weights,
+            TOKENS,
+        ),
+        wall(
+            Heading("all-heads", Text("Every head"), Text("Number: induction score.")),
+            tiles,
+            ColourScale(Text("attention weight"), low=0),
+        ),
         lens_grid(
             Heading("lens", Text("What each layer would say"), Text("Second line: probability.")),
-            grid, ColourScale(Text("probability of the top word"), low=0, high=1),
+            grid,
+            ColourScale(Text("probability of the top word"), low=0, high=1),
         ),
-    )  # fmt: skip
+    )
 
 
 def verdicts() -> tuple[Verdict, ...]:
@@ -128,21 +143,29 @@ def verdicts() -> tuple[Verdict, ...]:
 def demo_page() -> Page:
     """Every part of a report at once."""
     table = Table(
-        "thresholds", Text("First step at which each memory passes one half"), (Text("memory"), Text("step"), Text("interval")),
-        (("W_O²", 152, "140 to 164"), ("W_K²", 401.25, "380 to 421"), ("W_K¹", float("nan"), None)), Text("Five seeds."),
-    )  # fmt: skip
+        "thresholds",
+        Text("First step at which each memory passes one half"),
+        (Text("memory"), Text("step"), Text("interval")),
+        (("W_O²", 152, "140 to 164"), ("W_K²", 401.25, "380 to 421"), ("W_K¹", float("nan"), None)),
+        Text("Five seeds."),
+    )
     attention, heads, lens = maps()
     return Page(
         title=Text("Birth of a Transformer: a two-layer model learns to copy from context"),
-        lead=Text("A two-layer transformer was trained on sequences whose answer stands earlier in the same sequence."),
+        lead=Text("A two-layer transformer was trained on sequences whose answer stands earlier in them."),
         summary=(
             SummaryLine(Text("The model reaches 98.2 % in-context accuracy after 620 steps."), "recall-curves"),
-            SummaryLine(Text("Head L0H0 attends to the previous token, head L1H0 to the token after the earlier trigger."), "head-scores"),
-            SummaryLine(Text("Of four claims, one holds, one holds in part, one fails and one is undecided."), "verdicts"),
+            SummaryLine(Text("Head L0H0 attends one back, L1H0 to what followed the earlier trigger."), "head-scores"),
+            SummaryLine(
+                Text("Of four claims, one holds, one holds in part, one fails and one is undecided."),
+                "verdicts",
+            ),
         ),
         passport=(
-            Row(Text("model"), "decoder, 2 layers, 1 head, width 128"), Row(Text("parameters"), "98 432"),
-            Row(Text("device and precision"), "cpu, float32"), Row(Text("digest"), "3f9a0c12d77be410"),
+            Row(Text("model"), "decoder, 2 layers, 1 head, width 128"),
+            Row(Text("parameters"), "98 432"),
+            Row(Text("device and precision"), "cpu, float32"),
+            Row(Text("digest"), "3f9a0c12d77be410"),
         ),
         fidelity=(
             Check(Text("Hooked against plain logits, largest difference"), "0", True),
@@ -151,15 +174,27 @@ def demo_page() -> Page:
         ),
         verdicts=verdicts(),
         sections=(
-            Section("training", Text("How the memories form"), (Text("Each weight matrix is asked which pairs it stores."),), (recall_curves(),), (table,)),
+            Section(
+                "training",
+                Text("How the memories form"),
+                (Text("Each weight matrix is asked which pairs it stores."),),
+                (recall_curves(),),
+                (table,),
+            ),
             Section("attention", Text("Where the heads look"), (), (scores(), attention, heads)),
             Section("lens-grid", Text("What each layer would say"), (), (lens,)),
         ),
-        limits=(Text("Attention is not explanation."), Text("One synthetic language; nothing here speaks of natural text.")),
+        limits=(
+            Text("Attention is not explanation."),
+            Text("One synthetic language; nothing here speaks of natural text."),
+        ),
         cost=(Row(Text("time"), "211 s"), Row(Text("peak memory"), "0.9 GB")),
-        files=(FileLink("measurements.csv", Text("all numbers, one per row")), FileLink("verdicts.json", Text("the verdicts"))),
+        files=(
+            FileLink("measurements.csv", Text("all numbers, one per row")),
+            FileLink("verdicts.json", Text("the verdicts")),
+        ),
         command="glassworks reproduce birth --scale laptop --seed 0",
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

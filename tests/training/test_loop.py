@@ -22,7 +22,14 @@ TASK = Bigram(length=16)
 
 
 def small(**fields) -> TrainingSpec:
-    base = {"task": TASK, "model": simplified_model(TASK, 16), "steps": 12, "batch": 4, "frozen": FROZEN, "probe_every": 4}
+    base = {
+        "task": TASK,
+        "model": simplified_model(TASK, 16),
+        "steps": 12,
+        "batch": 4,
+        "frozen": FROZEN,
+        "probe_every": 4,
+    }
     return TrainingSpec(**(base | fields))
 
 
@@ -105,7 +112,7 @@ def test_a_truncated_checkpoint_is_named(tmp_path):
         train(spec, options(tmp_path, checkpoint_every=3), interrupt_at(3, EventLog()))
     path = tmp_path / spec.digest() / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(BrokenFile, match="checkpoint.safetensors"):
+    with pytest.raises(BrokenFile, match=r"checkpoint\.safetensors"):
         train(spec, options(tmp_path), EventLog())
 
 

@@ -15,9 +15,7 @@ def legible(text: str) -> str:
 
     Other control characters by their code.
     """
-    shown = "".join(
-        _SIGNS.get(sign) or (f"⟨U+{ord(sign):04X}⟩" if not sign.isprintable() else sign) for sign in text
-    )
+    shown = "".join(_SIGNS.get(sign) or (f"⟨U+{ord(sign):04X}⟩" if not sign.isprintable() else sign) for sign in text)
     return shown or "∅"
 
 

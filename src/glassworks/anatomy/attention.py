@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ _PACKED = {F.multi_head_attention_forward}
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
+@runtime_checkable
 class Listener(Protocol):
     """Receives the parts of one attention call; heads stand second, positions third, in every tensor."""
 
@@ -86,11 +87,7 @@ class AttentionWatch(TorchFunctionMode):
             return self._on_softmax(func, args, kwargs)
         if func in _SDPA:
             listener = self._listener()
-            return (
-                func(*args, **kwargs)
-                if listener is None
-                else _scaled_dot_product(func, listener, *args, **kwargs)
-            )
+            return func(*args, **kwargs) if listener is None else _scaled_dot_product(func, listener, *args, **kwargs)
         if func in _PACKED:
             return self._on_packed(func, args, kwargs)
         return func(*args, **kwargs)
@@ -189,9 +186,7 @@ def _scaled_dot_product(
         out = torch.matmul(pattern.to(value.dtype), spread_heads(value, query.shape[1]))
         call = AttentionCall("sdpa", scale=scale)
     else:
-        out = func(
-            query, key, value, attn_mask=attn_mask, dropout_p=dropout_p, is_causal=is_causal, **options
-        )
+        out = func(query, key, value, attn_mask=attn_mask, dropout_p=dropout_p, is_causal=is_causal, **options)
         checked = pattern is not None and dropout_p == 0.0
         error = disagreement(pattern, value, out) if pattern is not None and checked else math.nan
         call = AttentionCall(

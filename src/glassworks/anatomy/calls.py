@@ -27,9 +27,7 @@ def as_stream(tensor: Tensor | None, batch: int, positions: int) -> Tensor | Non
     if tensor is None or tensor.ndim == 3:
         return tensor
     return (
-        tensor.unflatten(0, (batch, positions))
-        if tensor.ndim == 2 and tensor.shape[0] == batch * positions
-        else None
+        tensor.unflatten(0, (batch, positions)) if tensor.ndim == 2 and tensor.shape[0] == batch * positions else None
     )
 
 
@@ -79,9 +77,7 @@ def tensor_of(output: object, dimensions: int = 3) -> Tensor | None:
     """The first floating tensor of so many dimensions in a module's result, whatever wraps it."""
     if isinstance(output, Tensor):
         return output if output.ndim == dimensions and output.is_floating_point() else None
-    return next(
-        (found for part in _parts(output) if (found := tensor_of(part, dimensions)) is not None), None
-    )
+    return next((found for part in _parts(output) if (found := tensor_of(part, dimensions)) is not None), None)
 
 
 def with_tensor(output: Any, tensor: Tensor, dimensions: int = 3) -> Any:
@@ -92,9 +88,7 @@ def with_tensor(output: Any, tensor: Tensor, dimensions: int = 3) -> Any:
     if isinstance(output, Mapping):
         entries = cast(Mapping[str, Any], output)
         name = next(key for key, value in entries.items() if value is old)
-        changed = cast(Any, type(output))(
-            **{key: tensor if key == name else value for key, value in entries.items()}
-        )
+        changed = cast(Any, type(output))(**{key: tensor if key == name else value for key, value in entries.items()})
         return changed
     if isinstance(output, tuple | list):
         items = [tensor if part is old else part for part in cast(Sequence[Any], output)]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,9 +66,7 @@ class Activations(Mapping[str, Tensor]):
     @property
     def bytes(self) -> int:
         """Bytes of the tensors kept; those that several sites share are counted once."""
-        storages = {
-            t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in self.tensors.values()
-        }
+        storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in self.tensors.values()}
         return sum(storages.values())
 
 
@@ -84,12 +83,13 @@ class _Keeper:
     seen: dict[Site, tuple[Tensor, int]] = field(default_factory=dict[Site, tuple[Tensor, int]])
 
     def ear(self, site: Site) -> Ear:
-        def take(tensor: Tensor) -> None:
-            kept = tensor.detach()
-            self.tensors[site] = kept.clone() if site in self.copies else kept
-            self.seen[site] = (tensor, tensor._version)
+        """A listener that keeps what it hears."""
+        return Ear(site, partial(self._keep, site))
 
-        return Ear(site, take)
+    def _keep(self, site: Site, tensor: Tensor) -> None:
+        kept = tensor.detach()
+        self.tensors[site] = kept.clone() if site in self.copies else kept
+        self.seen[site] = (tensor, tensor._version)
 
     def overwritten(self) -> frozenset[Site]:
         """Sites whose tensor was changed in place later in the pass.
@@ -115,9 +115,7 @@ def capture(
     if overwritten:
         keeper, logits, stream = _pass(subject, batch, sites, stop_at_layer, overwritten)
     tensors = {
-        site.name: _without_padding(site, keeper.tensors[site], batch)
-        for site in sites
-        if site in keeper.tensors
+        site.name: _without_padding(site, keeper.tensors[site], batch) for site in sites if site in keeper.tensors
     }
     return Activations(
         subject.anatomy,

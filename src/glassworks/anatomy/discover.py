@@ -40,9 +40,7 @@ def discover(model: nn.Module, probe: Tensor, layers: str | None) -> Anatomy:
     places = tuple(read_layer(call) for call in stack.calls)
     table = module_at(model, embedding.path)
     rows = next(p for p in table.parameters() if p.ndim == 2).shape[0]
-    post = next(
-        (tap.path for place in places for name, tap in place.taps.items() if name == "feedforward.post"), None
-    )
+    post = next((tap.path for place in places for name, tap in place.taps.items() if name == "feedforward.post"), None)
     hidden = next((c.hidden for c in watched.root.within() if c.path == post), None)
     first = stack.calls[0].hidden
     assert first is not None
@@ -69,9 +67,7 @@ def _find_stack(model: nn.Module, watched: Watched, named: str | None) -> _Stack
     for call in watched.root.within():
         if call.hidden is not None and call.out is not None and call.hidden.shape == call.out.shape:
             groups.setdefault(call.path.rpartition(".")[0], []).append(call)
-    candidates = [
-        found for path, calls in groups.items() if (found := _as_stack(model, path, calls)) is not None
-    ]
+    candidates = [found for path, calls in groups.items() if (found := _as_stack(model, path, calls)) is not None]
     if named is not None:
         chosen = [c for c in candidates if c.path == named]
         if not chosen:
@@ -115,18 +111,12 @@ def _as_stack(model: nn.Module, path: str, calls: list[SeenCall]) -> _Stack | No
 
 
 def _inside(inner: _Stack, outer: _Stack) -> bool:
-    return any(
-        call.began <= inner.calls[0].began and inner.calls[-1].ended <= call.ended for call in outer.calls
-    )
+    return any(call.began <= inner.calls[0].began and inner.calls[-1].ended <= call.ended for call in outer.calls)
 
 
 def _nothing_found(model: nn.Module, watched: Watched) -> StrangeModel:
-    holders = [
-        c.path or type(c.module).__name__ for c in (watched.root, *watched.root.within()) if c.attention
-    ]
-    lists = [
-        path for path, module in model.named_modules() if isinstance(module, nn.ModuleList | nn.Sequential)
-    ]
+    holders = [c.path or type(c.module).__name__ for c in (watched.root, *watched.root.within()) if c.attention]
+    lists = [path for path, module in model.named_modules() if isinstance(module, nn.ModuleList | nn.Sequential)]
     repeated = [p for p in dict.fromkeys(holders) if holders.count(p) > 1]
     seen = say(
         "attention seen in: {holders}; lists of modules: {lists}; called more than once: {repeated}",
@@ -147,9 +137,7 @@ def _nothing_found(model: nn.Module, watched: Watched) -> StrangeModel:
 def _find_embedding(watched: Watched, stack: _Stack, probe: Tensor) -> SeenCall:
     first = stack.calls[0].began
     for call in watched.root.within():
-        takes_ids = (
-            call.tokens is not None and call.tokens.shape == probe.shape and torch.equal(call.tokens, probe)
-        )
+        takes_ids = call.tokens is not None and call.tokens.shape == probe.shape and torch.equal(call.tokens, probe)
         if call.began < first and call.is_leaf and takes_ids and call.out is not None and call.has_matrix:
             return call
     raise StrangeModel(
@@ -177,14 +165,11 @@ def _all_rows_differ(rows: Tensor) -> bool:
 
 def _find_ending(model: nn.Module, watched: Watched, stack: _Stack, embedding: SeenCall) -> _Ending:
     last = stack.calls[-1]
-    later = [
-        c
-        for c in watched.root.within()
-        if c.began > last.ended and c.hidden is not None and c.out is not None
-    ]
+    later = [c for c in watched.root.within() if c.began > last.ended and c.hidden is not None and c.out is not None]
     outermost = [c for c in later if c.parent not in later]
     logits = watched.logits
-    head = next((c for c in reversed(later) if c.is_leaf and c.has_matrix and _is_head(c, logits)), None)
+    table = next(p for p in embedding.module.parameters() if p.ndim == 2)
+    head = _find_head(later, logits, table.shape[0])
     before = [
         c
         for c in later
@@ -198,8 +183,8 @@ def _find_ending(model: nn.Module, watched: Watched, stack: _Stack, embedding: S
     if head is None:
         norm = next((c for c in later if norm_like(c)), None)
     readout, state = _chain(outermost, last.out)
-    table = next(p for p in embedding.module.parameters() if p.ndim == 2)
-    tied = head is None and state is not None and _equal(state @ table.detach().to(state.dtype).t(), logits)
+    fits = head is None and state is not None and state.shape[-1] == table.shape[1]
+    tied = fits and state is not None and _equal(state @ table.detach().to(state.dtype).t(), logits)
     exact = state is not None and (same(state, logits) or tied)
     return _Ending(norm and norm.path, head and head.path, readout, exact, tied)
 
@@ -214,8 +199,13 @@ def _chain(calls: list[SeenCall], state: Tensor | None) -> tuple[tuple[str, ...]
     return tuple(path), state
 
 
-def _is_head(call: SeenCall, logits: Tensor) -> bool:
-    return call.out is not None and call.out.shape == logits.shape and same(call.out, logits)
+def _find_head(later: list[SeenCall], logits: Tensor, vocabulary: int) -> SeenCall | None:
+    """The last matrix that gives the logits, or what the model scales or caps to become the logits."""
+    shaped = [c for c in later if c.is_leaf and c.has_matrix and c.out is not None and c.out.shape == logits.shape]
+    given = next((c for c in reversed(shaped) if c.out is not None and same(c.out, logits)), None)
+    if given is not None or logits.shape[-1] != vocabulary:
+        return given
+    return shaped[-1] if shaped else None
 
 
 def _equal(left: Tensor, right: Tensor) -> bool:
@@ -236,9 +226,7 @@ def _context(model: nn.Module, watched: Watched, stack: _Stack, embedding: SeenC
 def _notes(ending: _Ending) -> tuple[Text, ...]:
     if ending.exact:
         return ()
-    return (
-        say("something outside all modules acts between the last layer and the logits; lenses leave it out"),
-    )
+    return (say("something outside all modules acts between the last layer and the logits; lenses leave it out"),)
 
 
 def readout_of(model: nn.Module, anatomy: Anatomy, stream: Tensor) -> Tensor:

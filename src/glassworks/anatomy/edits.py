@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -29,10 +30,11 @@ class HookPoint:
 
 HookFunction = Callable[[Tensor, HookPoint], Tensor | None]
 Edit = HookFunction | Tensor
+E = TypeVar("E", bound=Examined)
 
 
 @contextmanager
-def edited(subject: Examined, edits: Mapping[SiteName, Edit]) -> Generator[Examined]:
+def edited(subject: E, edits: Mapping[SiteName, Edit]) -> Generator[E]:
     """The model with tensors replaced; everything is as before after the `with`.
 
     Each value is a tensor (of the site's shape, or one that expands to it) or a
@@ -43,16 +45,12 @@ def edited(subject: Examined, edits: Mapping[SiteName, Edit]) -> Generator[Exami
 
 
 @contextmanager
-def hooked(subject: Examined, hooks: Sequence[tuple[NameFilter, Edit]]) -> Generator[Examined]:
+def hooked(subject: E, hooks: Sequence[tuple[NameFilter, Edit]]) -> Generator[E]:
     """The same from a list of (name or filter, function) pairs.
 
     Several at one site act one after the other.
     """
-    ears = [
-        _ear(site, edit)
-        for names, edit in hooks
-        for site in choose_sites(names, subject.anatomy, subject.modules)
-    ]
+    ears = [_ear(site, edit) for names, edit in hooks for site in choose_sites(names, subject.anatomy, subject.modules)]
     with Taps(subject.model, subject.anatomy, subject.desk, ears):
         yield subject
 

@@ -74,9 +74,7 @@ class Fidelity:
                 say("attention maps shown, against the model's own: largest difference"),
                 self.attention_difference,
                 ATTENTION_TOLERANCE,
-                None
-                if math.isnan(self.attention_difference)
-                else self.attention_difference <= ATTENTION_TOLERANCE,
+                None if math.isnan(self.attention_difference) else self.attention_difference <= ATTENTION_TOLERANCE,
                 self.attention_source,
             ),
             FidelityRow(
@@ -92,9 +90,7 @@ class Fidelity:
         """Plain data for `--json`."""
         return {
             "logit_difference": self.logit_difference,
-            "attention_difference": None
-            if math.isnan(self.attention_difference)
-            else self.attention_difference,
+            "attention_difference": None if math.isnan(self.attention_difference) else self.attention_difference,
             "attention_source": self.attention_source.en,
             "generation_equal": self.generation_equal,
             "tokens": self.tokens,
@@ -102,9 +98,7 @@ class Fidelity:
         }
 
 
-def _attention_difference(
-    subject: Subject, batch: TokenBatch, plain: Tensor, errors: Any
-) -> tuple[float, Text]:
+def _attention_difference(subject: Subject, batch: TokenBatch, plain: Tensor, errors: Any) -> tuple[float, Text]:
     own = _own_maps(subject, batch, plain)
     _, cache = subject.run_with_cache(batch, "*.mixer.pattern") if own is not None else (None, None)
     if own is not None and cache is not None:
@@ -146,13 +140,11 @@ def _own_maps(subject: Subject, batch: TokenBatch, plain: Tensor) -> list[Tensor
     finally:
         if before is not None:
             setter(before)
-    if logits is None or not torch.allclose(
-        logits[here.real].float(), plain[here.real].float(), rtol=1e-3, atol=1e-3
-    ):
+    if logits is None or not torch.allclose(logits[here.real].float(), plain[here.real].float(), rtol=1e-3, atol=1e-3):
         return None
-    usable = (
-        maps is not None and len(maps) == subject.anatomy.depth and all(isinstance(m, Tensor) for m in maps)
-    )
+    if maps is None:
+        return None
+    usable = len(maps) == subject.anatomy.depth and all(isinstance(m, Tensor) for m in maps)
     return list(maps) if usable and tensor_of(maps[0], 4) is not None else None
 
 

@@ -84,11 +84,7 @@ def _find_mixer(call: SeenCall) -> tuple[SeenCall | None, SeenAttention | None]:
 
 def _feedforward_blocks(call: SeenCall, mixer: SeenCall | None) -> list[SeenCall]:
     return (
-        [
-            c
-            for c in call.inner
-            if c is not mixer and not c.all_attention() and c.has_matrix and c.hidden is not None
-        ]
+        [c for c in call.inner if c is not mixer and not c.all_attention() and c.has_matrix and c.hidden is not None]
         if mixer is not call
         else []
     )
@@ -111,9 +107,7 @@ def _find_halves(call: SeenCall, mixer: SeenCall | None, blocks: list[SeenCall])
         )
         if source is None:
             continue
-        before = next(
-            (c for c in in_blocks if c.began > source.ended and same(meeting.hidden + _value(c), end)), None
-        )
+        before = next((c for c in in_blocks if c.began > source.ended and same(meeting.hidden + _value(c), end)), None)
         if before is not None:
             return _Halves(source, Tap("in", meeting.path), meeting.hidden, before, is_sum=True)
         after = _post_norm_end(meeting, inner, in_blocks, end)
@@ -129,9 +123,7 @@ def _find_halves(call: SeenCall, mixer: SeenCall | None, blocks: list[SeenCall])
     return _Halves(None, None, None, None, is_sum=True)
 
 
-def _post_norm_end(
-    norm: SeenCall, inner: list[SeenCall], in_blocks: list[SeenCall], end: Tensor
-) -> SeenCall | None:
+def _post_norm_end(norm: SeenCall, inner: list[SeenCall], in_blocks: list[SeenCall], end: Tensor) -> SeenCall | None:
     """The feed-forward contribution of a post-norm layer.
 
     Some later norm reads norm.out + it and gives the end.
@@ -139,19 +131,12 @@ def _post_norm_end(
     if norm.out is None:
         return None
     for last in inner:
-        if (
-            last.began > norm.ended
-            and last.hidden is not None
-            and last.out is not None
-            and same(last.out, end)
-        ):
+        if last.began > norm.ended and last.hidden is not None and last.out is not None and same(last.out, end):
             found = next(
                 (
                     c
                     for c in in_blocks
-                    if c.ended < last.began
-                    and c.began > norm.ended
-                    and same(_value(c) + norm.out, last.hidden)
+                    if c.ended < last.began and c.began > norm.ended and same(_value(c) + norm.out, last.hidden)
                 ),
                 None,
             )
@@ -171,24 +156,18 @@ def _value(call: SeenCall) -> Tensor:
 
 
 def _close(left: Tensor, right: Tensor) -> bool:
-    return left.shape == right.shape and float((left - right).abs().max()) <= SUM_TOLERANCE * float(
-        right.abs().max()
-    )
+    return left.shape == right.shape and float((left - right).abs().max()) <= SUM_TOLERANCE * float(right.abs().max())
 
 
 def _why_no_mid(blocks: list[SeenCall], halves: _Halves) -> Text:
     if not blocks:
         return say("the layer has no feed-forward: its out is what attention left")
     if halves.feedforward_out is not None:
-        return say(
-            "attention and feed-forward both read the layer's input (parallel block): no stream lies between"
-        )
+        return say("attention and feed-forward both read the layer's input (parallel block): no stream lies between")
     return say("no submodule was seen to read in + mixer.out")
 
 
-def _note_feedforward(
-    blocks: list[SeenCall], halves: _Halves, taps: dict[str, Tap], missing: dict[str, Text]
-) -> None:
+def _note_feedforward(blocks: list[SeenCall], halves: _Halves, taps: dict[str, Tap], missing: dict[str, Text]) -> None:
     names = ("feedforward.in", "feedforward.out", "feedforward.pre", "feedforward.post")
     if not blocks:
         missing |= {name: say("the layer has no feed-forward") for name in names}
@@ -196,13 +175,9 @@ def _note_feedforward(
     taps["feedforward.in"] = Tap("in", blocks[0].path)
     taps["feedforward.out"] = Tap("out", (halves.feedforward_out or blocks[-1]).path)
     leaves = [
-        leaf
-        for block in blocks
-        for leaf in ([block] if block.is_leaf else [c for c in block.within() if c.is_leaf])
+        leaf for block in blocks for leaf in ([block] if block.is_leaf else [c for c in block.within() if c.is_leaf])
     ]
-    matrices = [
-        leaf for leaf in leaves if leaf.has_matrix and leaf.hidden is not None and leaf.out is not None
-    ]
+    matrices = [leaf for leaf in leaves if leaf.has_matrix and leaf.hidden is not None and leaf.out is not None]
     if len(matrices) < 2:
         reason = say("the feed-forward has no hidden layer that was seen")
         missing |= {"feedforward.pre": reason, "feedforward.post": reason}
@@ -227,9 +202,7 @@ def _note_feedforward(
     if activation is not None:
         taps["feedforward.pre"] = Tap("in", activation.path)
         return
-    first = next(
-        (leaf for leaf in matrices[:-1] if leaf.out is not None and leaf.out.shape == hidden.shape), None
-    )
+    first = next((leaf for leaf in matrices[:-1] if leaf.out is not None and leaf.out.shape == hidden.shape), None)
     if first is not None:
         taps["feedforward.pre"] = Tap("out", first.path)
     else:
@@ -240,12 +213,7 @@ def _norm_before(call: SeenCall, block: SeenCall | None) -> str | None:
     if block is None or block is call or block.hidden is None:
         return None
     for child in call.inner:
-        if (
-            child.ended < block.began
-            and child.out is not None
-            and norm_like(child)
-            and same(child.out, block.hidden)
-        ):
+        if child.ended < block.began and child.out is not None and norm_like(child) and same(child.out, block.hidden):
             return child.path
     return None
 

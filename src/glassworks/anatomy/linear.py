@@ -60,15 +60,11 @@ def check_linearity(mixer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, A
     rolled = value.roll(1, dims=-1)
     left = replay(mixer, args, kwargs, 2 * value + rolled)
     right = 2 * replay(mixer, args, kwargs, value) + replay(mixer, args, kwargs, rolled)
-    error = float(
-        (left - right).abs().max() + replay(mixer, args, kwargs, torch.zeros_like(value)).abs().max()
-    )
+    error = float((left - right).abs().max() + replay(mixer, args, kwargs, torch.zeros_like(value)).abs().max())
     allowed = TOLERANCE[value.dtype] * max(1.0, float(left.abs().max()))
     if not error <= allowed:
         raise StrangeModel(
-            say(
-                "the mixer of layer {layer} has no attention map: it is not linear in its values", layer=layer
-            ),
+            say("the mixer of layer {layer} has no attention map: it is not linear in its values", layer=layer),
             given=f"{type(mixer).__name__}, {error:.3g} (allowed {allowed:.3g})",
             right=say("a mixer without softmax must be linear in v, so that one-hot values show its map"),
         )

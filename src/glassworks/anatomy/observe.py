@@ -1,6 +1,7 @@
 """One watched forward pass: every module call with what went in and out, every attention call."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -120,7 +121,7 @@ class _Observer:
         self._clock = 0
         self._shape = (probe.shape[0], probe.shape[1])
         for path, module in model.named_modules():
-            self.hooks.before(module, self._before(path))
+            self.hooks.before(module, partial(self._before, path))
             self.hooks.after(module, self._after)
 
     def listen(self) -> SeenAttention | None:
@@ -133,23 +134,17 @@ class _Observer:
         self._stack[-1].attention.append(seen)
         return seen
 
-    def _before(self, path: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            parent = self._stack[-1] if self._stack else None
-            call = SeenCall(path, module, self._tick(), parent)
-            hidden = hidden_of(args, kwargs)
-            call.hidden = self._copy(hidden)
-            values = [*args, *kwargs.values()]
-            call.tokens = next(
-                (v.clone() for v in values if isinstance(v, Tensor) and not v.is_floating_point()), None
-            )
-            if parent is not None:
-                parent.inner.append(call)
-            elif self.root is None:
-                self.root = call
-            self._stack.append(call)
-
-        return hook
+    def _before(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        parent = self._stack[-1] if self._stack else None
+        call = SeenCall(path, module, self._tick(), parent)
+        call.hidden = self._copy(hidden_of(args, kwargs))
+        values = [*args, *kwargs.values()]
+        call.tokens = next((v.clone() for v in values if isinstance(v, Tensor) and not v.is_floating_point()), None)
+        if parent is not None:
+            parent.inner.append(call)
+        elif self.root is None:
+            self.root = call
+        self._stack.append(call)
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         call = self._stack.pop()
@@ -159,9 +154,7 @@ class _Observer:
         if takes_queries_keys_values(args) and not call.all_attention():
             self._value_linear(call, args, kwargs, output)
 
-    def _value_linear(
-        self, call: SeenCall, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> None:
+    def _value_linear(self, call: SeenCall, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         mixed = tensor_of(output, dimensions=4)
         if mixed is None or mixed.shape[:3] != args[0].shape[:3]:
             return

@@ -161,9 +161,7 @@ def position_vectors(subject: Subject, count: int) -> Float[Tensor, "position wi
     found = stream - token_vectors(subject)[tokens][:, None]
     size = float(found.abs().max())
     if float((found[0] - found[1]).abs().max()) > 1e-4 * max(1.0, float(stream.abs().max())):
-        raise InvalidInput(
-            say("the position vectors of this model depend on the token: it has no p_t of its own")
-        )
+        raise InvalidInput(say("the position vectors of this model depend on the token: it has no p_t of its own"))
     if size < 1e-6:
         raise InvalidInput(say("this model adds no position vectors to its tokens"))
     return found[0]
@@ -217,9 +215,7 @@ class _Noted:
         self.call = call
 
 
-def _run(
-    model: nn.Module, places: LayerPlaces, arguments: tuple[tuple[Any, ...], dict[str, Any]]
-) -> MixerProbe:
+def _run(model: nn.Module, places: LayerPlaces, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> MixerProbe:
     assert places.mixer is not None
     args, kwargs = arguments
     noted = _Noted()
@@ -244,9 +240,7 @@ def _run(
     assert result is not None
     output = inner[0] if inner else result
     if noted.query is None or noted.key is None:
-        raise StrangeModel(
-            say("the queries and keys of this attention could not be seen"), given=places.mixer
-        )
+        raise StrangeModel(say("the queries and keys of this attention could not be seen"), given=places.mixer)
     output = output.unflatten(0, (-1, 2)) if output.ndim == 2 else output
     return MixerProbe(noted.query, _few(noted.key, places.kv_heads), output[:, 0], _scale(noted))
 

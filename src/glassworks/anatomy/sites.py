@@ -179,9 +179,7 @@ def _as_list(names: SiteName | Sequence[SiteName]) -> list[SiteName]:
     return [cast(SiteName, name) for name in names]
 
 
-def _matching(
-    name: SiteName, known: Iterable[Site], anatomy: Anatomy, modules: Collection[str]
-) -> list[Site]:
+def _matching(name: SiteName, known: Iterable[Site], anatomy: Anatomy, modules: Collection[str]) -> list[Site]:
     if isinstance(name, str) and any(sign in name for sign in "*?["):
         found = [site for site in known if any(fnmatchcase(spelling, name) for spelling in site.spellings)]
         if not found:

@@ -65,14 +65,22 @@ class Subject:
         found = find_anatomy(model, layers=layers)
         return cls(model, found, tokenizer, origin or Origin(type(model).__name__), world)
 
-    @cached_property
+    @property
     def desk(self) -> AttentionDesk:
         """Where capture and edits share one watch on attention; for this room's use."""
+        return self._desk
+
+    @property
+    def modules(self) -> frozenset[str]:
+        """All module paths."""
+        return self._modules
+
+    @cached_property
+    def _desk(self) -> AttentionDesk:
         return AttentionDesk(self.model, self.anatomy)
 
     @cached_property
-    def modules(self) -> frozenset[str]:
-        """All module paths."""
+    def _modules(self) -> frozenset[str]:
         return frozenset(path for path, _ in self.model.named_modules() if path)
 
     @cached_property
@@ -174,9 +182,7 @@ class Subject:
         """The same hooks for the length of a `with`; they are removed at its end, also after an error."""
         return hooked(self, fwd_hooks)
 
-    def read_stream(
-        self, stream: Float[Tensor, "batch position width"]
-    ) -> Float[Tensor, "batch position vocabulary"]:
+    def read_stream(self, stream: Float[Tensor, "batch position width"]) -> Float[Tensor, "batch position vocabulary"]:
         """Logits read from a residual stream as the model reads its last layer's: final norm, then head."""
         return readout_of(self.model, self.anatomy, stream)
 
@@ -264,7 +270,5 @@ def _with_bos(tokenizer: Tokenizer, text: str, prepend_bos: bool | None) -> list
         return ids
     beginning: Any = getattr(tokenizer, "bos_token_id", None)
     if beginning is None:
-        raise InvalidInput(
-            say("this tokenizer has no beginning-of-sequence token"), right=say("prepend_bos=False")
-        )
+        raise InvalidInput(say("this tokenizer has no beginning-of-sequence token"), right=say("prepend_bos=False"))
     return [int(beginning), *ids]

@@ -5,6 +5,7 @@ The one mechanism of capture and edits.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -74,28 +75,26 @@ class AttentionDesk:
             self._watch = self._hooks = None
 
     def _follow(self, index: int, layer: LayerPlaces, hooks: Hooks) -> None:
-        def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
-            self._running = index
-
-        def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            self._running = None
-
         module = module_at(self._model, layer.path)
-        hooks.before(module, enter)
-        hooks.after(module, leave)
+        hooks.before(module, partial(self._enter, index))
+        hooks.after(module, self._leave)
         if layer.value_linear is not None:
             mixer = module_at(self._model, layer.value_linear)
             hooks.before(mixer, self._before_linear)
             hooks.after(mixer, self._after_linear)
+
+    def _enter(self, index: int, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self._running = index
+
+    def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        self._running = None
 
     def _listener(self) -> "_LayerListener | None":
         if self._running is None:
             return None
         layer = self._anatomy.layers[self._running]
         ears = [ear for ear in self._ears if ear.site.layer == self._running]
-        return (
-            _LayerListener(self, self._running, layer, ears) if ears and layer.value_linear is None else None
-        )
+        return _LayerListener(self, self._running, layer, ears) if ears and layer.value_linear is None else None
 
     def _linear(self) -> "_LayerListener | None":
         if self._running is None:
@@ -209,42 +208,37 @@ class Taps:
         self._desk.remove(self._attention)
 
     def _note_shape(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        ids = next(v for v in (*args, *kwargs.values()) if isinstance(v, Tensor))
-        self._shape = (ids.shape[0], ids.shape[1])
+        ids = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor) and v.ndim >= 2), None)
+        if ids is not None:
+            self._shape = (ids.shape[0], ids.shape[1])
 
     def _listen(self, ear: Ear) -> None:
         site = ear.site
         if site.part == "mid" and ear.edits and self._anatomy.layers[site.layer or 0].mid_is_sum:
             self._edit_sum(ear)
         elif site.part == "logits":
-            self._hooks.after(self._model, self._after(ear, tensor_of))
+            self._hooks.after(self._model, partial(self._after, ear))
         else:
             tap = tap_of(site, self._anatomy)
             module = module_at(self._model, tap.path)
             if tap.side == "in":
-                self._hooks.before(module, self._before(ear))
+                self._hooks.before(module, partial(self._before, ear))
             else:
-                self._hooks.after(module, self._after(ear, stream_of))
+                self._hooks.after(module, partial(self._after, ear))
 
-    def _before(self, ear: Ear) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            found = hidden_of(args, kwargs)
-            if found is None:
-                raise InvalidInput(say("{site} carries no floating tensor", site=ear.site.name))
-            new = self._taken(ear, found)
-            return None if new is None else with_hidden(args, kwargs, new)
+    def _before(self, ear: Ear, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        found = hidden_of(args, kwargs)
+        if found is None:
+            raise InvalidInput(say("{site} carries no floating tensor", site=ear.site.name))
+        new = self._taken(ear, found)
+        return None if new is None else with_hidden(args, kwargs, new)
 
-        return hook
-
-    def _after(self, ear: Ear, find: Callable[[object], Tensor | None]) -> Any:
-        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-            found = find(output)
-            if found is None:
-                raise InvalidInput(say("{site} carries no floating tensor", site=ear.site.name))
-            new = self._taken(ear, found)
-            return None if new is None else with_tensor(output, new, found.ndim)
-
-        return hook
+    def _after(self, ear: Ear, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        found = tensor_of(output) if ear.site.part == "logits" else stream_of(output)
+        if found is None:
+            raise InvalidInput(say("{site} carries no floating tensor", site=ear.site.name))
+        new = self._taken(ear, found)
+        return None if new is None else with_tensor(output, new, found.ndim)
 
     def _taken(self, ear: Ear, found: Tensor) -> Tensor | None:
         shown = as_stream(found, *self._shape)
@@ -271,7 +265,7 @@ class Taps:
 
         self._hooks.before(module_at(self._model, layer.path), note)
         inner = Ear(ear.site, change, edits=True)
-        self._hooks.after(module_at(self._model, layer.taps["mixer.out"].path), self._after(inner, stream_of))
+        self._hooks.after(module_at(self._model, layer.taps["mixer.out"].path), partial(self._after, inner))
 
 
 def tap_of(site: Site, anatomy: Anatomy) -> Tap:

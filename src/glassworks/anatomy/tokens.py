@@ -52,9 +52,7 @@ class TokenBatch:
 
     def to(self, device: torch.device) -> "TokenBatch":
         """The same batch on a device."""
-        return TokenBatch(
-            self.ids.to(device), None if self.mask is None else self.mask.to(device), self.labels
-        )
+        return TokenBatch(self.ids.to(device), None if self.mask is None else self.mask.to(device), self.labels)
 
 
 def padded(rows: Sequence[Sequence[int]], *, side: str = "right", filler: int = 0) -> TokenBatch:

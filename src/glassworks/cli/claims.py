@@ -10,13 +10,14 @@ from typing import Any
 from glassworks.cli.finding import experiment_of, find_run
 from glassworks.cli.options import Claims
 from glassworks.cli.speak import counted, print_json, remarks, results, verdict_json, verdict_table
-from glassworks.core.errors import BrokenFile, InvalidInput
+from glassworks.core.errors import BrokenFile, GlassworksError, InvalidInput
 from glassworks.core.runs import RunFolder, list_runs
 from glassworks.core.text import say
 from glassworks.evidence.claims import Claim, Finding, Outcome, Scale, Verdict
 from glassworks.evidence.statistics import Interval
 from glassworks.experiments import EXPERIMENTS
 from glassworks.experiments.base import Experiment
+from glassworks.experiments.pages import rebuild_command
 from glassworks.experiments.run import rejudge
 
 
@@ -128,9 +129,12 @@ def _not_run(claim: Claim) -> Verdict:
 
 
 def _again(run: RunFolder) -> str:
-    if run.has("environment.json"):
-        return str(run.read_json("environment.json").get("command", ""))
-    return ""
+    """The command that makes this run again from nothing; the one that was typed where its settings cannot be read."""
+    environment: dict[str, Any] = run.read_json("environment.json") if run.has("environment.json") else {}
+    try:
+        return rebuild_command(experiment_of(run), environment)
+    except GlassworksError:
+        return str(environment.get("command", ""))
 
 
 def _reseal(run: RunFolder) -> None:
@@ -150,8 +154,13 @@ def _show(kind: str, standings: list[Standing]) -> None:
         else:
             seeds = sorted({seed for s in standings if s.run == run for seed in s.verdict.seeds})
             console.print(
-                str(say("{path}: seeds {seeds}; {command}", path=str(run), seeds=", ".join(map(str, seeds)) or "–", command=command)),
+                str(
+                    say(
+                        "{path}: seeds {seeds}; {command}",
+                        path=str(run),
+                        seeds=", ".join(map(str, seeds)) or "–",
+                        command=command,
+                    )
+                ),
                 style="dim",
             )
-
-

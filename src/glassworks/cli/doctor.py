@@ -96,7 +96,10 @@ def operations_of(spec: TrainingSpec) -> float:
     Feed-forward layers count 8 width^2 (2 matrices of 4 times the width), a linear one width^2.
     """
     model = spec.model
-    feedforward = [8 if kind in ("relu", "gelu") else 12 if kind == "swiglu" else int(kind == "linear") for kind in model.feedforward]
+    feedforward = [
+        8 if kind in ("relu", "gelu") else 12 if kind == "swiglu" else int(kind == "linear")
+        for kind in model.feedforward
+    ]
     per_layer = sum(feedforward) / len(feedforward) + 4
     weights = model.depth * per_layer * model.width**2 + model.width * model.vocabulary
     tokens = float(spec.batch * spec.task.longest)
@@ -105,18 +108,29 @@ def operations_of(spec: TrainingSpec) -> float:
 
 
 def _show(found: Findings, out: Path) -> None:
+    from glassworks.tensors.machine import STILL_FLOAT32
+
     console = results()
-    facts = new_table(say("this machine"), Text(""))
+    facts = new_table(say("this machine"), "")
     for name, value in _facts(found, out):
         facts.add_row(str(name), str(value))
     console.print(facts)
-    rates = new_table(say("matrix product"), say("measured rate"), say("relative error"))
+    rates = new_table(say("matrix product"), say("measured rate"), say("relative error"), "")
     for rate in found.rates:
-        rates.add_row(str(rate.says), f"{rate.operations_per_second / 1e9:,.0f} GFLOP/s", f"{rate.error:.0e}")
+        note = say("rounds to bfloat16 here") if rate.name == "float32_fast" and rate.error > STILL_FLOAT32 else ""
+        rates.add_row(
+            str(rate.says), f"{rate.operations_per_second / 1e9:,.0f} GFLOP/s", f"{rate.error:.0e}", str(note)
+        )
     console.print(rates)
-    presets = new_table(say("preset"), say("study"), say("trainings, estimated"), Text(""))
+    presets = new_table(say("preset"), say("study"), say("trainings, estimated"), "")
     for one in found.estimates:
-        word = say("fast") if one.seconds <= FAST_SECONDS else say("make a pause") if one.seconds <= 3600 else say("leave it running")
+        word = (
+            say("fast")
+            if one.seconds <= FAST_SECONDS
+            else say("make a pause")
+            if one.seconds <= 3600
+            else say("leave it running")
+        )
         name = f"reproduce {one.experiment} --scale {one.scale.value}"
         presets.add_row(name, one.study, f"≈ {duration_words(max(one.seconds, 1.0))}", str(word))
     console.print(presets)
@@ -163,7 +177,9 @@ def _as_json(found: Findings) -> dict[str, Any]:
         "dtype": found.dtype,
         "bfloat16_in_hardware": found.fast_bfloat16,
         "memory": {"total": memory.host_total, "free": memory.host_free},
-        "device_memory": None if memory.device_total is None else {"total": memory.device_total, "free": memory.device_free},
+        "device_memory": None
+        if memory.device_total is None
+        else {"total": memory.device_total, "free": memory.device_free},
         "disk": {"free": found.free_disk},
         "cores": cpu.cores,
         "usable_cores": cpu.usable,

@@ -37,7 +37,9 @@ def export(command: Export) -> int:
     }
     written = kinds[command.to](experiment, run, destination)
     if command.json:
-        print_json({"run": str(run.path), "to": command.to, "folder": str(destination), "files": [str(p) for p in written]})
+        print_json(
+            {"run": str(run.path), "to": command.to, "folder": str(destination), "files": [str(p) for p in written]}
+        )
         return 0
     for path in written:
         print(path)

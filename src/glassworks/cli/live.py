@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
@@ -31,7 +31,7 @@ _LAST_SHOWN = 4
 
 
 @contextmanager
-def shown(title: str) -> Iterator[Callable[[Event], None]]:
+def shown(title: str) -> Generator[Callable[[Event], None]]:
     """A listener whose view of the run is shown on stderr for the length of a `with`."""
     if sys.stderr.isatty():
         with _dashboard(title) as listener:
@@ -41,7 +41,14 @@ def shown(title: str) -> Iterator[Callable[[Event], None]]:
 
 
 @contextmanager
-def _dashboard(title: str) -> Iterator[Callable[[Event], None]]:
+def shown_as_tuple(title: str) -> Generator[tuple[Callable[[Event], None], ...]]:
+    """The same as the listeners of a run."""
+    with shown(title) as listener:
+        yield (listener,)
+
+
+@contextmanager
+def _dashboard(title: str) -> Generator[Callable[[Event], None]]:
     from rich.live import Live
 
     watch = Watch()
@@ -91,7 +98,11 @@ def _overall(watch: Watch) -> RenderableType:
     grid.add_column(no_wrap=True)
     grid.add_column(ratio=1)
     grid.add_column(no_wrap=True, justify="right")
-    count = say("training {done} of {all}", done=min(watch.done_trainings + 1, max(len(watch.planned), 1)), all=len(watch.planned))
+    count = say(
+        "training {done} of {all}",
+        done=min(watch.done_trainings + 1, max(len(watch.planned), 1)),
+        all=len(watch.planned),
+    )
     share = watch.done_steps / watch.total_steps if watch.total_steps else 0.0
     bar = ProgressBar(total=1.0, completed=share, complete_style="dodger_blue2", finished_style="dodger_blue2")
     grid.add_row(f"[bold]{count if watch.planned else say('preparing')}[/]", bar, f"{share:.0%}  {end_words(watch)}")

@@ -3,10 +3,10 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from glassworks.core.errors import GlassworksError
-from glassworks.core.text import LANGUAGES, Language, Text, choose_language, say
+from glassworks.core.text import LANGUAGES, Text, choose_language, say
 
 if TYPE_CHECKING:
     from glassworks.cli.options import Command
@@ -24,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"glassworks {version('glassworks')}")
         return OK
     _choose_language_of(given)
+    # Our own view shows progress; bars of libraries between its lines would tear it.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from glassworks.cli.options import read
 
     return _guarded(read(given or ["--help"]))
@@ -119,7 +121,7 @@ def _choose_language_of(arguments: Sequence[str]) -> None:
         if name == "--lang":
             word = value if separator else next(iter(arguments[place + 1 :]), "")
             if word in LANGUAGES:
-                choose_language(cast(Language, word))
+                choose_language(word)
 
 
 def _use_any_terminal() -> None:

@@ -15,7 +15,12 @@ def _arg(text: Text, *, silent: bool = True, **more: Any) -> Any:
 
 
 _Out = Annotated[
-    str, _arg(say("Folder that holds everything a command writes: runs, trained models, reports."), silent=False, metavar="DIR")
+    str,
+    _arg(
+        say("Folder that holds everything a command writes: runs, trained models, reports."),
+        silent=False,
+        metavar="DIR",
+    ),
 ]
 _Json = Annotated[bool, _arg(say("Print one JSON object on stdout; everything else goes to stderr."))]
 _Lang = Annotated[Literal["en", "zh"] | None, _arg(say("Language of all words."), metavar="en|zh")]
@@ -83,9 +88,7 @@ class Claims:
         Positional[Literal["list", "check"]],
         _arg(say("list shows the newest verdicts; check judges a run again from its folder, without torch.")),
     ] = "list"
-    experiment: Annotated[
-        Positional[str | None], _arg(say("The experiment, e.g. birth."), metavar="EXPERIMENT")
-    ] = None
+    experiment: Annotated[Positional[str | None], _arg(say("The experiment, e.g. birth."), metavar="EXPERIMENT")] = None
     run: _Run = None
     out: _Out = "."
     json: _Json = False
@@ -108,9 +111,13 @@ class Examine:
     tokens: Annotated[str | None, _arg(say("The prompt as token ids, e.g. 1,2,3."), metavar="IDS")] = None
     instrument: Annotated[
         UseAppendAction[tuple[str, ...]],
-        _arg(say("Reads this instrument only. Repeatable; all that fit, if none is named."), name="with", metavar="NAME"),
+        _arg(
+            say("Reads this instrument only. Repeatable; all that fit, if none is named."), name="with", metavar="NAME"
+        ),
     ] = ()
-    seed: Annotated[int, _arg(say("Chance of whatever is drawn, e.g. the sequence of a known world."), silent=False, metavar="N")] = 0
+    seed: Annotated[
+        int, _arg(say("Chance of whatever is drawn, e.g. the sequence of a known world."), silent=False, metavar="N")
+    ] = 0
     device: _Device = "auto"
     dtype: _Dtype = "auto"
     trust_remote_code: Annotated[

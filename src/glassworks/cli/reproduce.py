@@ -46,6 +46,11 @@ def reproduce(command: Reproduce) -> int:
     """Runs, shows, judges; returns 0, or 130 after Ctrl-C with the command that goes on."""
     go_offline(command.offline)
     order = order_of(command)
+    if command.device != "auto":
+        from glassworks.tensors.devices import choose_device
+
+        # Also where nothing is left to compute: a device that is not here is a mistake worth naming.
+        choose_device(command.device)
     folder = order.out / "runs" / order.experiment.kind / order.experiment.digest()
     title = f"glassworks reproduce {order.experiment.kind} · {order.experiment.scale.value} · {folder}"
     try:
@@ -117,8 +122,6 @@ def resume_command(command: Reproduce, order: Order, folder: Path) -> str:
         words += ["--only", study]
     if command.device != "auto":
         words += ["--device", command.device]
-    if command.out != ".":
-        words += ["--out", command.out]
     return shlex.join(words)
 
 
@@ -135,7 +138,9 @@ def go_offline(offline: bool) -> None:
 
 
 def _resumed(command: Reproduce, out: Path) -> Order:
-    given = [name for name, value in (("--scale", command.scale), ("--set", command.set), ("--seed", command.seed)) if value]
+    given = [
+        name for name, value in (("--scale", command.scale), ("--set", command.set), ("--seed", command.seed)) if value
+    ]
     if given:
         raise InvalidInput(
             say("a resumed run keeps its own settings"),

@@ -53,7 +53,7 @@ class Entry:
             rows = run.read_json("verdicts.json") if run.has("verdicts.json") else []
             verdicts = tuple(Verdict.from_json(row) for row in rows)
         except (GlassworksError, KeyError, TypeError, ValueError) as problem:
-            why = problem.what if isinstance(problem, GlassworksError) else Text(str(problem))
+            why = problem.what if isinstance(problem, GlassworksError) else say("{reason}", reason=str(problem))
             return cls(run.path, run.path.parent.name, "?", (), (), size, age, False, why)
         scale = str(spec.get("scale", "–"))
         return cls(run.path, run.experiment, scale, studies, verdicts, size, age, run.has("manifest.json"))
@@ -105,10 +105,19 @@ def _list(out: Path, *, as_json: bool) -> int:
         print_json({"runs": [entry.to_json() for entry in entries]})
         return 0
     if not entries:
-        remarks().print(str(say("no runs in {folder} yet; start with: glassworks reproduce birth", folder=str(out / "runs"))))
+        remarks().print(
+            str(say("no runs in {folder} yet; start with: glassworks reproduce birth", folder=str(out / "runs")))
+        )
         return 0
     table = new_table(
-        say("experiment"), say("digest"), say("scale"), say("studies done"), say("verdicts"), say("size"), say("age"), say("state")
+        say("experiment"),
+        say("digest"),
+        say("scale"),
+        say("studies done"),
+        say("verdicts"),
+        say("size"),
+        say("age"),
+        say("state"),
     )
     for entry in entries:
         state = say("damaged") if entry.broken else say("finished") if entry.finished else say("unfinished")
@@ -130,7 +139,7 @@ def _show(run: RunFolder, *, as_json: bool) -> int:
         print_json(entry.to_json() | {"spec": spec, "trainings": seconds, "claims": verdicts})
         return 0
     console = results()
-    table = new_table(say("run"), Text(str(run.path)))
+    table = new_table(say("run"), str(run.path))
     rows = [
         (say("scale"), entry.scale),
         (say("studies done"), ", ".join(entry.studies) or "–"),
@@ -157,7 +166,12 @@ def _delete(run: RunFolder, command: Runs) -> int:
             raise InvalidInput(
                 say("deleting needs a yes"), right=say("--yes"), next_command=f"glassworks runs delete {run.path} --yes"
             )
-        print(say("Delete {path}, {size}? [y/N]", path=str(run.path), size=size_words(size)), file=sys.stderr, end=" ", flush=True)
+        print(
+            say("Delete {path}, {size}? [y/N]", path=str(run.path), size=size_words(size)),
+            file=sys.stderr,
+            end=" ",
+            flush=True,
+        )
         if sys.stdin.readline().strip().lower() not in ("y", "yes", "是"):
             print(say("Kept."), file=sys.stderr)
             return 0
@@ -165,7 +179,9 @@ def _delete(run: RunFolder, command: Runs) -> int:
     if command.json:
         print_json({"deleted": str(run.path), "bytes": size})
     else:
-        print(say("deleted {path}, {size}; trained models stay in the store", path=str(run.path), size=size_words(size)))
+        print(
+            say("deleted {path}, {size}; trained models stay in the store", path=str(run.path), size=size_words(size))
+        )
     return 0
 
 

@@ -40,12 +40,14 @@ def print_json(value: Mapping[str, Any]) -> None:
     print(json.dumps(value, ensure_ascii=not is_unicode, allow_nan=False), flush=True)
 
 
-def new_table(*columns: Text, title: Text | None = None) -> Table:
+def new_table(*columns: Text | str, title: Text | None = None) -> Table:
     """A quiet table in the style of all commands."""
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title=None if title is None else str(title), title_justify="left", pad_edge=False)
+    table = Table(
+        box=box.SIMPLE_HEAD, title=None if title is None else str(title), title_justify="left", pad_edge=False
+    )
     for column in columns:
         table.add_column(str(column), overflow="fold")
     return table

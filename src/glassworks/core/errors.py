@@ -39,15 +39,11 @@ class GlassworksError(Exception):
 class UnknownName(GlassworksError):
     """A name that is on no list; carries the nearest known one."""
 
-    def __init__(
-        self, what: str, given: str, known: Iterable[str], *, next_command: str | None = None
-    ) -> None:
+    def __init__(self, what: str, given: str, known: Iterable[str], *, next_command: str | None = None) -> None:
         self.known = sorted(known)
         self.nearest = nearest(given, self.known)
         if self.nearest is not None:
-            right = say(
-                "{nearest} (nearest); known: {known}", nearest=self.nearest, known=", ".join(self.known)
-            )
+            right = say("{nearest} (nearest); known: {known}", nearest=self.nearest, known=", ".join(self.known))
         else:
             right = say("one of {known}", known=", ".join(self.known) or "-")
         super().__init__(

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from glassworks.core.errors import BrokenFile
+from glassworks.core.files import writing
 from glassworks.core.text import say
 
 
@@ -144,7 +145,7 @@ class EventLog:
         """Appends the event as one line and tells the listeners."""
         if self.path is not None:
             line = json.dumps(event.model_dump(mode="json"), ensure_ascii=False, allow_nan=True) + "\n"
-            with self.path.open("ab") as file:
+            with writing(self.path), self.path.open("ab") as file:
                 if file.tell() and not _ends_with_newline(self.path):
                     file.write(b"\n")
                 file.write(line.encode())

@@ -51,9 +51,7 @@ class RunFolder:
         with writing(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
         if not folder.has("spec.json"):
-            folder.write_json(
-                "spec.json", {"format": FORMAT, "experiment": experiment, "spec": spec.to_json()}
-            )
+            folder.write_json("spec.json", {"format": FORMAT, "experiment": experiment, "spec": spec.to_json()})
         return folder
 
     @classmethod
@@ -127,9 +125,7 @@ class RunFolder:
             elif path.stat().st_size != entry["bytes"]:
                 size = path.stat().st_size
                 damage.append(
-                    Damage(
-                        path, say("{size} bytes instead of {expected}", size=size, expected=entry["bytes"])
-                    )
+                    Damage(path, say("{size} bytes instead of {expected}", size=size, expected=entry["bytes"]))
                 )
             elif sha256_of(path) != entry["sha256"]:
                 damage.append(Damage(path, say("its contents changed")))

@@ -27,9 +27,7 @@ class Spec(BaseModel):
     `revision` rises when the same knobs give other numbers, so that stored results are never mixed.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
 
     kind: str
     revision: ClassVar[int] = 1
@@ -51,8 +49,7 @@ class Spec(BaseModel):
     def identity(self) -> dict[str, Any]:
         """Plain data that fixes the numbers: kinds, revisions and fields, nested specs included."""
         return {"revision": self.revision} | {
-            name: _identity_of(value)
-            for name, value in ((n, self.__dict__[n]) for n in type(self).model_fields)
+            name: _identity_of(value) for name, value in ((n, self.__dict__[n]) for n in type(self).model_fields)
         }
 
     def digest(self) -> str:

@@ -55,9 +55,7 @@ class Text:
 
     def in_language(self, language: Language) -> str:
         """The filled sentence; values that are texts themselves follow the same language."""
-        template = (
-            self.template if language == "en" else chinese_catalogue().get(self.template, self.template)
-        )
+        template = self.template if language == "en" else chinese_catalogue().get(self.template, self.template)
         if not self.values:
             return template
         return template.format(

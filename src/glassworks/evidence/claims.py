@@ -144,9 +144,7 @@ def _judge_one(claim: Claim, evidence: Evidence) -> Verdict:
         finding = Finding(Outcome.UNDECIDED, nothing, "", because)
     else:
         # The least repeated measurement decides whether there are seeds enough.
-        seeds = min(
-            (evidence[name].seeds for name in claim.needs if evidence[name].seeds), key=len, default=()
-        )
+        seeds = min((evidence[name].seeds for name in claim.needs if evidence[name].seeds), key=len, default=())
         finding = _tested(claim, evidence)
         if finding.outcome is not Outcome.UNDECIDED:
             finding = _held_back(claim, evidence, finding, seeds)
@@ -168,9 +166,7 @@ def _tested(claim: Claim, evidence: Evidence) -> Finding:
         return claim.test(evidence)
     except Missing as problem:
         nothing = Interval(float("nan"), float("nan"), float("nan"), 0)
-        return Finding(
-            Outcome.UNDECIDED, nothing, "", say("not measured in this run: {missing}", missing=problem.name)
-        )
+        return Finding(Outcome.UNDECIDED, nothing, "", say("not measured in this run: {missing}", missing=problem.name))
 
 
 def _held_back(claim: Claim, evidence: Evidence, finding: Finding, seeds: tuple[int, ...]) -> Finding:

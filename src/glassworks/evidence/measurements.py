@@ -44,8 +44,7 @@ class Measurement:
         object.__setattr__(self, "values", np.asarray(self.values, dtype=np.float64))
         # numpy's labels would not pass through JSON.
         plain = {
-            dim: tuple(v.item() if isinstance(v, np.generic) else v for v in self.coords[dim])
-            for dim in self.dims
+            dim: tuple(v.item() if isinstance(v, np.generic) else v for v in self.coords[dim]) for dim in self.dims
         }
         object.__setattr__(self, "coords", plain)
         expected = tuple(len(self.coords[dim]) for dim in self.dims)
@@ -68,9 +67,7 @@ class Measurement:
             values = np.take(values, known.index(label), axis=dims.index(dim))
             dims.remove(dim)
         coords = {dim: self.coords[dim] for dim in dims}
-        return Measurement(
-            self.name, self.says, values, tuple(dims), coords, self.unit, self.caveats, self.columns
-        )
+        return Measurement(self.name, self.says, values, tuple(dims), coords, self.unit, self.caveats, self.columns)
 
     def along(self, dim: str) -> NDArray[np.float64]:
         """The numeric labels of a dimension, e.g. the steps of a curve."""
@@ -86,8 +83,7 @@ class Measurement:
         """Long form: one column per dimension, then metric, value and unit."""
         grid = np.meshgrid(*[np.arange(len(self.coords[d])) for d in self.dims], indexing="ij")
         columns: dict[str, list[Any]] = {
-            dim: [self.coords[dim][i] for i in axis.ravel()]
-            for dim, axis in zip(self.dims, grid, strict=True)
+            dim: [self.coords[dim][i] for i in axis.ravel()] for dim, axis in zip(self.dims, grid, strict=True)
         }
         size = self.values.size
         return columns | {
@@ -125,11 +121,7 @@ def save_table(measurements: Iterable[Measurement], path: Path) -> None:
     import pandas as pd
 
     measurements = list(measurements)
-    frame = (
-        pd.concat([m.to_pandas() for m in measurements], ignore_index=True)
-        if measurements
-        else pd.DataFrame()
-    )
+    frame = pd.concat([m.to_pandas() for m in measurements], ignore_index=True) if measurements else pd.DataFrame()
     for name in frame.columns.drop("value", errors="ignore"):
         frame[name] = _whole(frame[name])
     if path.suffix == ".csv":

@@ -108,9 +108,7 @@ def _run_studies(experiment: Experiment, names: Sequence[str], run: RunFolder, o
             run.events.emit(Measured(name=measurement.name, seconds=time.perf_counter() - begun))
 
 
-def _train(
-    experiment: Experiment, spec: TrainingSpec, label: str, store: Path, device: Any, run: RunFolder
-) -> Trained:
+def _train(experiment: Experiment, spec: TrainingSpec, label: str, store: Path, device: Any, run: RunFolder) -> Trained:
     from glassworks.training.loop import TrainingOptions, train
 
     options = TrainingOptions(

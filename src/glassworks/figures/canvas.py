@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from glassworks.figures.palette import Palette
+from glassworks.figures.words import Number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
@@ -86,7 +87,7 @@ def to_bytes(
     return buffer.getvalue()
 
 
-def new_drawing(height: float, width: float = WIDTH) -> Drawing:
+def new_drawing(height: Number, width: Number = WIDTH) -> Drawing:
     """An empty drawing of a size in pixels, laid out so that no label is cut off."""
     from matplotlib.figure import Figure as Drawing
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -120,7 +121,7 @@ def scale_axis(plot: Plot, direction: Literal["x", "y"], scale: Scaling) -> None
     axis.set_minor_formatter(NullFormatter())
 
 
-def power_label(value: float) -> str:
+def power_label(value: Number) -> str:
     """A number of a logarithmic axis: plain between 0.001 and 10 000, else with a raised power of ten."""
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:,.10g}".replace(",", " ").replace("-", "−")

@@ -10,7 +10,7 @@ from jaxtyping import Real
 
 from glassworks.figures.canvas import SMALL
 from glassworks.figures.palette import Palette
-from glassworks.figures.words import Label, english
+from glassworks.figures.words import Label, Number, english
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +32,8 @@ class ColourScale:
 
     label: Label
     kind: Literal["sequential", "diverging"] = "sequential"
-    low: float | None = None
-    high: float | None = None
+    low: Number | None = None
+    high: Number | None = None
     format: str = ".2f"
 
 
@@ -44,8 +44,10 @@ def mappable(scale: ColourScale, values: Real[np.ndarray, "..."]) -> ScalarMappa
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
     known = values[np.isfinite(values)]
-    low = scale.low if scale.low is not None else float(known.min()) if known.size else 0.0
-    high = scale.high if scale.high is not None else float(known.max()) if known.size else 1.0
+    low = float(known.min()) if known.size else 0.0
+    high = float(known.max()) if known.size else 1.0
+    low = low if scale.low is None else float(scale.low)
+    high = high if scale.high is None else float(scale.high)
     if scale.kind == "diverging":
         reach = max(abs(low), abs(high)) or 1.0
         colours = LinearSegmentedColormap.from_list("blue_white_orange", [BLUE, "#ffffff", ORANGE])
@@ -67,9 +69,7 @@ def ink_on(colour: Sequence[float], empty: str) -> str:
 
 def paint_cells(plot: Plot, values: Real[np.ndarray, "row column"], colours: ScalarMappable) -> None:
     """One sharp rectangle per number, row 0 on top."""
-    plot.imshow(
-        colours.to_rgba(np.ma.masked_invalid(values)), interpolation="none", aspect="auto", origin="upper"
-    )
+    plot.imshow(colours.to_rgba(np.ma.masked_invalid(values)), interpolation="none", aspect="auto", origin="upper")
 
 
 def paint_bar(

@@ -17,7 +17,7 @@ from glassworks.figures.canvas import NORMAL, SMALL, Scaling, new_drawing, quiet
 from glassworks.figures.figure import Cell, Figure, Heading
 from glassworks.figures.labels import EndLabel, label_above, place_end_labels, texts_of, with_note
 from glassworks.figures.palette import Palette
-from glassworks.figures.words import Label, english
+from glassworks.figures.words import Label, Number, english
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
@@ -60,7 +60,7 @@ class Reference:
     """A named level: horizontal at y (chance, ceiling) or vertical at x (a change of schedule)."""
 
     label: Label
-    value: float
+    value: Number
     direction: Literal["horizontal", "vertical"] = "horizontal"
 
 
@@ -70,8 +70,8 @@ class Axes:
 
     x_label: Label
     y_label: Label
-    x_range: tuple[float, float] | None = None
-    y_range: tuple[float, float] | None = None
+    x_range: tuple[Number, Number] | None = None
+    y_range: tuple[Number, Number] | None = None
     x_scale: Scaling = "linear"
     y_scale: Scaling = "linear"
     references: tuple[Reference, ...] = ()
@@ -107,9 +107,7 @@ def curves(heading: Heading, series: Sequence[Series], axes: Axes, height: int =
         plot.set_ylabel(english(axes.y_label))
         ends = [_end_of(one, i, palette) for i, one in enumerate(chosen)]
         ends += [
-            EndLabel(english(r.label), r.value, palette.muted)
-            for r in axes.references
-            if r.direction == "horizontal"
+            EndLabel(english(r.label), r.value, palette.muted) for r in axes.references if r.direction == "horizontal"
         ]
         for reference in axes.references:
             if reference.direction == "vertical":
@@ -122,15 +120,12 @@ def curves(heading: Heading, series: Sequence[Series], axes: Axes, height: int =
     return Figure(heading.name, heading.title, caption, paint, texts_of(words), _table([("", chosen)], axes))
 
 
-def panels(
-    heading: Heading, plots: Sequence[Panel], axes: Axes, columns: int = 3, height: int = 200
-) -> Figure:
+def panels(heading: Heading, plots: Sequence[Panel], axes: Axes, columns: int = 3, height: int = 200) -> Figure:
     """Small multiples on shared axes, `height` pixels a row; one legend above all, colours by label."""
     chosen = tuple(plots)
     order = list(dict.fromkeys(english(s.label) for p in chosen for s in p.series))
     styled = tuple(
-        tuple(s if s.style is not None else _styled(s, order.index(english(s.label))) for s in p.series)
-        for p in chosen
+        tuple(s if s.style is not None else _styled(s, order.index(english(s.label))) for s in p.series) for p in chosen
     )
     rows = math.ceil(len(chosen) / columns)
 
@@ -223,9 +218,7 @@ def _end_of(series: Series, place: int, palette: Palette) -> EndLabel:
     return EndLabel(english(series.label), height, palette.series[_style(series, place)])
 
 
-def _legend_above(
-    drawing: Drawing, plot: Plot, series: Sequence[Series], axes: Axes, palette: Palette
-) -> None:
+def _legend_above(drawing: Drawing, plot: Plot, series: Sequence[Series], axes: Axes, palette: Palette) -> None:
     from matplotlib.lines import Line2D
 
     shown: dict[str, Line2D] = {}

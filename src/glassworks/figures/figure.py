@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from glassworks.core.text import Text, current_language, say
 from glassworks.figures.canvas import painting, to_bytes
 from glassworks.figures.palette import DARK, LIGHT, SENTINEL, Palette, Theme, recolouring, style_sheet
 from glassworks.figures.vector import finish_svg
-from glassworks.figures.words import chinese, english
+from glassworks.figures.words import chinese, english, escaped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -45,9 +44,7 @@ class Figure:
     caption: Text
     paint: Callable[[Palette], Drawing] = field(repr=False, compare=False)
     labels: tuple[Text, ...] = field(default=(), repr=False)
-    table: Mapping[str, Sequence[Cell]] = field(
-        default_factory=dict[str, Sequence[Cell]], repr=False, compare=False
-    )
+    table: Mapping[str, Sequence[Cell]] = field(default_factory=dict[str, Sequence[Cell]], repr=False, compare=False)
     _drawn: dict[str, str] = field(default_factory=dict[str, str], init=False, repr=False, compare=False)
 
     def svg(self, theme: Theme = "auto", language: SvgLanguage = "en") -> str:
@@ -79,9 +76,7 @@ class Figure:
         match path.suffix.lower():
             case ".svg":
                 language = current_language()
-                write_bytes(
-                    path, f'<?xml version="1.0" encoding="utf-8"?>\n{self.svg(theme, language)}\n'.encode()
-                )
+                write_bytes(path, f'<?xml version="1.0" encoding="utf-8"?>\n{self.svg(theme, language)}\n'.encode())
             case ".png":
                 write_bytes(path, self.png(theme))
             case ".pdf":
@@ -97,8 +92,8 @@ class Figure:
 
     def _repr_html_(self) -> str:
         language = current_language()
-        caption = html.escape(self.caption.in_language(language))
-        title = html.escape(self.title.in_language(language))
+        caption = escaped(self.caption, language)
+        title = escaped(self.title, language)
         return (
             f'<figure style="margin:1em 0;max-width:760px">{self.svg("light", language)}'
             f"<figcaption><b>{title}.</b> {caption}</figcaption></figure>"
@@ -106,7 +101,7 @@ class Figure:
 
     def _page(self) -> str:
         language = current_language()
-        title, caption = (html.escape(text.in_language(language)) for text in (self.title, self.caption))
+        title, caption = (escaped(text, language) for text in (self.title, self.caption))
         css = (
             f"{style_sheet()}:root{{color-scheme:light dark}}"
             "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:800px;padding:0 1rem;"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from glassworks.core.text import Text, say
 from glassworks.figures.canvas import SMALL
-from glassworks.figures.words import Label
+from glassworks.figures.words import Label, Number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
@@ -39,8 +39,15 @@ def with_note(caption: Text, note: Text | None) -> Text:
     return caption if note is None else say("{caption} {note}", caption=caption, note=note)
 
 
-def label_above(plot: Plot, words: str, at: float, colour: str) -> None:
-    """Names a vertical line at the top of the plot."""
+def is_inside(limits: tuple[Number, Number], at: Number) -> bool:
+    """Whether a level lies within an axis; a label outside would push the plot out of its picture."""
+    return bool(min(limits) <= at <= max(limits))
+
+
+def label_above(plot: Plot, words: str, at: Number, colour: str) -> None:
+    """Names a vertical line at the top of the plot, if it lies inside."""
+    if not is_inside(plot.get_xlim(), at):
+        return
     plot.annotate(
         words, (at, 1), xycoords=("data", "axes fraction"), xytext=(0, 2), textcoords="offset points",
         ha="center", va="bottom", fontsize=SMALL, color=colour, annotation_clip=False,

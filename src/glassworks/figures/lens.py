@@ -15,7 +15,7 @@ from glassworks.figures.colours import ColourScale, ink_on, mappable, paint_bar,
 from glassworks.figures.figure import Cell, Figure, Heading
 from glassworks.figures.labels import texts_of, with_note
 from glassworks.figures.palette import Palette
-from glassworks.figures.words import Label, english, shortened, token_label
+from glassworks.figures.words import Label, english, printable, shortened, token_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
@@ -48,9 +48,7 @@ def lens_grid(heading: Heading, grid: LensGrid, scale: ColourScale) -> Figure:
         # Row 0 of an image is on top, layer 0 belongs at the bottom.
         values = np.asarray(grid.values, dtype=np.float64)[::-1, first:]
         colours = mappable(scale, np.asarray(grid.values, dtype=np.float64))
-        drawing = new_drawing(
-            max(len(grid.layers), 4) * _ROW_HEIGHT + 45 + _token_height(grid.tokens[first:])
-        )
+        drawing = new_drawing(max(len(grid.layers), 4) * _ROW_HEIGHT + 45 + _token_height(grid.tokens[first:]))
         plot = drawing.add_subplot()
         paint_cells(plot, values, colours)
         _separate(plot, values.shape, palette)
@@ -70,7 +68,7 @@ def lens_grid(heading: Heading, grid: LensGrid, scale: ColourScale) -> Figure:
                 total=len(grid.tokens),
             ),
         )
-    words = (scale.label, say("layer"), say("input token"), *grid.layers)
+    words = (scale.label, say("input token"), *grid.layers)
     return Figure(heading.name, heading.title, caption, paint, texts_of(words), _table(grid, scale))
 
 
@@ -92,7 +90,7 @@ def _write_cells(plot: Plot, grid: LensGrid, first: int, colours: ScalarMappable
             ink = ink_on(shades[layer, position], palette.ink)
             lines = [token_label(grid.words[layer][position], room)]
             if grid.second is not None:
-                lines.append(shortened(grid.second[layer][position], room + 1))
+                lines.append(shortened(printable(grid.second[layer][position]), room + 1))
             heights = (0.0,) if len(lines) == 1 else (-0.18, 0.24)
             for words, height, size in zip(lines, heights, (SMALL - 0.5, SMALL - 2), strict=False):
                 plot.text(

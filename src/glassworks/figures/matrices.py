@@ -55,9 +55,7 @@ def heatmap(
         return drawing
 
     words = (scale.label, matrix.row_title, matrix.column_title, *matrix.rows, *matrix.columns)
-    return Figure(
-        heading.name, heading.title, heading.caption, paint, texts_of(words), _table(matrix, values, scale)
-    )
+    return Figure(heading.name, heading.title, heading.caption, paint, texts_of(words), _table(matrix, values, scale))
 
 
 def attention_map(
@@ -146,9 +144,7 @@ def _write_numbers(
                 )  # fmt: skip
 
 
-def _table(
-    matrix: Matrix, values: Real[np.ndarray, "row column"], scale: ColourScale
-) -> dict[str, list[Cell]]:
+def _table(matrix: Matrix, values: Real[np.ndarray, "row column"], scale: ColourScale) -> dict[str, list[Cell]]:
     columns: dict[str, list[Cell]] = {"row": [], "column": [], english(scale.label): []}
     for row, row_label in enumerate(matrix.rows):
         for column, column_label in enumerate(matrix.columns):

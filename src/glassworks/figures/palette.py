@@ -34,7 +34,7 @@ LIGHT = Palette(
     muted="#57606a",
     grid="#e2e6ea",
     background="#ffffff",
-    series=("#0072b2", "#c94f00", "#00805c", "#b04a86", "#96690a", "#2f86bd", "#5b6570", "#6f6a00"),
+    series=("#0072b2", "#c94f00", "#00805c", "#b04a86", "#96690a", "#2376a8", "#5b6570", "#6f6a00"),
 )
 DARK = Palette(
     ink="#e6eaf0",

@@ -11,7 +11,7 @@ from glassworks.evidence.statistics import Interval
 from glassworks.figures.canvas import SMALL, new_drawing, quieten, scale_axis
 from glassworks.figures.curves import Axes, seed_note_of
 from glassworks.figures.figure import Cell, Figure, Heading
-from glassworks.figures.labels import label_above, texts_of, with_note
+from glassworks.figures.labels import is_inside, label_above, texts_of, with_note
 from glassworks.figures.palette import Palette
 from glassworks.figures.words import Label, english, shortened
 
@@ -92,13 +92,13 @@ def bars(
             _paint_bars(plot, one, place, len(chosen), palette)
         shown = [shortened(english(name), 24) for name in names]
         crowded = max(map(len, shown), default=0) * 6 > 620 / max(len(shown), 1)
-        plot.set_xticks(
-            range(len(names)), shown, rotation=30 if crowded else 0, ha="right" if crowded else "center"
-        )
+        plot.set_xticks(range(len(names)), shown, rotation=30 if crowded else 0, ha="right" if crowded else "center")
         plot.tick_params(axis="x", length=0)
         if axes.y_range is not None:
             plot.set_ylim(*axes.y_range)
         for reference in axes.references:
+            if reference.direction == "vertical" or not is_inside(plot.get_ylim(), reference.value):
+                continue
             plot.axhline(reference.value, color=palette.muted, linewidth=0.9, linestyle=(0, (4, 3)))
             plot.annotate(
                 english(reference.label), (1, reference.value), xycoords=("axes fraction", "data"),
@@ -108,9 +108,7 @@ def bars(
         plot.set_xlabel(english(axes.x_label))
         plot.set_ylabel(english(axes.y_label))
         if len(chosen) > 1:
-            drawing.legend(
-                loc="outside upper left", ncols=4, frameon=False, fontsize=SMALL, labelcolor=palette.ink
-            )
+            drawing.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=SMALL, labelcolor=palette.ink)
         return drawing
 
     words = (

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Literal, Protocol, runtime_checkable
 
 from glassworks.core.text import Text
+from glassworks.figures.words import escaped
 
 _TAG = re.compile(r"<[^>]*>")
 _COLOUR = re.compile(r"#fe0[0-9a-f]{3}")
@@ -15,9 +16,7 @@ _TEXT_NODE = re.compile(r"(<text\b[^>]*>)([^<]*)(</text>)")
 _FONT = re.compile(r" font-family: 'DejaVu Sans'[^;\"]*;?")
 _NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _LEAKING_STYLE = re.compile(r"<defs>\s*<style.*?</style>\s*</defs>\s*", re.DOTALL)
-SYSTEM_FONTS = (
-    "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'PingFang SC', 'Microsoft YaHei', sans-serif"
-)
+SYSTEM_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'PingFang SC', 'Microsoft YaHei', sans-serif"
 
 
 @runtime_checkable
@@ -57,7 +56,7 @@ def finish_svg(
     if language != "en":
         svg = _TEXT_NODE.sub(lambda node: _translated(node, translations, language), svg)
     words = "zh" if language == "zh" else "en"
-    title, caption = (html.escape(text.in_language(words)) for text in (figure.title, figure.caption))
+    title, caption = (escaped(text, words) for text in (figure.title, figure.caption))
     opening_end = svg.index(">")
     described = (
         f' role="img" aria-labelledby="{prefix}-title {prefix}-desc"'
@@ -78,9 +77,10 @@ def _own_tag(tag: str, prefix: str, colours: Mapping[str, str]) -> str:
     tag = tag.replace("url(#", f"url(#{prefix}-").replace('href="#', f'href="#{prefix}-')
     tag = _COLOUR.sub(lambda found: colours.get(found.group(), found.group()), tag)
     if tag.startswith("<text"):
-        return re.sub(r' transform="rotate\(-0 [^)]*\)"', "", _FONT.sub("", tag))
+        tag = re.sub(r' transform="rotate\(-0 [^)]*\)"', "", _FONT.sub("", tag))
     if tag.startswith("<image"):
-        return tag
+        # Its id is a hash of its pixels, and two cells may hold the same ones; nothing refers to it.
+        return re.sub(r'\bid="[^"]*"', "", tag)
     # A hundredth of a point is finer than any screen.
     return _NUMBER.sub(lambda found: f"{float(found.group()):.2f}", tag)
 

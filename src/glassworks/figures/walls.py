@@ -15,7 +15,7 @@ from glassworks.figures.colours import ColourScale, mappable, paint_bar, paint_c
 from glassworks.figures.figure import Cell, Figure, Heading
 from glassworks.figures.labels import texts_of, with_note
 from glassworks.figures.palette import Palette
-from glassworks.figures.words import Label, english, shortened
+from glassworks.figures.words import Label, english, printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -66,10 +66,8 @@ def wall(
             tile = shown[row][column]
             paint_cells(plot, tile.values, colours)
             plot.set_facecolor("none")
-            words = " ".join(part for part in (english(tile.label), tile.note) if part)
-            plot.set_title(
-                shortened(words, max(4, int(side / 5.4))), fontsize=SMALL - 1, color=palette.ink, pad=2
-            )
+            words = " ".join(part for part in (english(tile.label), printable(tile.note)) if part)
+            plot.set_title(shortened(words, max(4, int(side / 5.4))), fontsize=SMALL - 1, color=palette.ink, pad=2)
         paint_bar(drawing, list(grid.flat), colours, scale, palette)
         return drawing
 
@@ -82,9 +80,7 @@ def wall(
 def _tile(tile: Tile, causal: bool) -> Tile:
     values = np.array(tile.values, dtype=np.float64)
     if causal:
-        values[np.triu_indices(values.shape[0], 1 + values.shape[1] - values.shape[0], values.shape[1])] = (
-            np.nan
-        )
+        values[np.triu_indices(values.shape[0], 1 + values.shape[1] - values.shape[0], values.shape[1])] = np.nan
     return Tile(tile.label, values, tile.note)
 
 

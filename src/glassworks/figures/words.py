@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import unicodedata
 
-from glassworks.core.text import Text
+from glassworks.core.text import Language, Text
 
 Label = Text | str
+Number = int | float
 
 # Spaces and line ends are tokens too; their usual pictures keep them visible.
 _PICTURES = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍", "\x7f": "␡"}
@@ -20,6 +22,11 @@ def english(label: Label) -> str:
 def chinese(label: Label) -> str:
     """The label in Simplified Chinese where it is a `Text`, the same string otherwise."""
     return printable(label.zh if isinstance(label, Text) else label)
+
+
+def escaped(text: Text, language: Language) -> str:
+    """The text in a language, safe inside HTML and SVG."""
+    return html.escape(printable(text.in_language(language)))
 
 
 def printable(words: str) -> str:

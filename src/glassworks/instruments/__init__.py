@@ -10,9 +10,7 @@ from glassworks.instruments.head_scores import HeadScores
 from glassworks.instruments.logit_lens import LogitLens
 from glassworks.instruments.memory_recall import MemoryMatrix, MemoryRecall
 
-INSTRUMENTS: Shelf[Instrument] = Shelf(
-    "instrument", AttentionMaps, HeadScores, LogitLens, MemoryRecall, MemoryMatrix
-)
+INSTRUMENTS: Shelf[Instrument] = Shelf("instrument", AttentionMaps, HeadScores, LogitLens, MemoryRecall, MemoryMatrix)
 
 __all__ = [
     "INSTRUMENTS",

@@ -10,7 +10,7 @@ from glassworks.anatomy.sites import Site
 from glassworks.anatomy.subject import Subject
 from glassworks.anatomy.tokens import TokenBatch
 from glassworks.core.errors import InvalidInput
-from glassworks.core.text import say
+from glassworks.core.text import Text, say
 from glassworks.evidence.measurements import Measurement
 from glassworks.figures import ColourScale, Figure, Heading, Tile, attention_map, wall
 from glassworks.instruments.base import Instrument, numbered, unnumbered
@@ -32,20 +32,20 @@ class AttentionMaps(Instrument):
     def sites(self, anatomy: Anatomy) -> tuple[Site, ...]:
         """The pattern of each chosen layer that has attention."""
         chosen = (
-            range(anatomy.depth) if self.layer is None else [_in_range("layer", self.layer, anatomy.depth)]
+            range(anatomy.depth)
+            if self.layer is None
+            else [_in_range(self.layer, anatomy.depth, say("there is no such layer"))]
         )
         return tuple(Site("mixer.pattern", i) for i in chosen if anatomy.layers[i].attention != "none")
 
-    def read(
-        self, subject: Subject, batch: TokenBatch, activations: Activations | None = None
-    ) -> Measurement:
+    def read(self, subject: Subject, batch: TokenBatch, activations: Activations | None = None) -> Measurement:
         """Weights by layer, head, query and key; NaN where a layer has fewer heads."""
-        row = _in_range("sequence", self.sequence, batch.ids.shape[0])
+        row = _in_range(self.sequence, batch.ids.shape[0], say("there is no such sequence"))
         found = self._captured(subject, batch, activations)
         sites = self.sites(subject.anatomy)
         maps = [found[site.name][row].float().cpu().numpy() for site in sites]
         most = max(m.shape[0] for m in maps)
-        heads = range(most) if self.head is None else [_in_range("head", self.head, most)]
+        heads = range(most) if self.head is None else [_in_range(self.head, most, say("there is no such head"))]
         positions = batch.ids.shape[1]
         values = np.full((len(maps), len(heads), positions, positions), np.nan)
         for index, one in enumerate(maps):
@@ -108,11 +108,8 @@ class AttentionMaps(Instrument):
         return wall(heading, rows, scale, causal=causal)
 
 
-def _in_range(what: str, number: int, count: int) -> int:
+def _in_range(number: int, count: int, absent: Text) -> int:
     index = number + count if number < 0 else number
     if not 0 <= index < count:
-        raise InvalidInput(
-            say("there is no {what} {number}", what=what, number=number),
-            right=say("0 to {last}; counted from 0", last=count - 1),
-        )
+        raise InvalidInput(absent, given=number, right=say("0 to {last}; counted from 0", last=count - 1))
     return index

@@ -62,9 +62,7 @@ class Instrument(Spec):
         """The sites to capture, so that several instruments can share one pass."""
         raise NotImplementedError
 
-    def read(
-        self, subject: Subject, batch: TokenBatch, activations: Activations | None = None
-    ) -> Measurement:
+    def read(self, subject: Subject, batch: TokenBatch, activations: Activations | None = None) -> Measurement:
         """The numbers; without `activations` it runs the model once itself."""
         raise NotImplementedError
 

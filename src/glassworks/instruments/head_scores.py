@@ -49,13 +49,9 @@ class HeadScores(Instrument):
 
     def sites(self, anatomy: Anatomy) -> tuple[Site, ...]:
         """The pattern of every layer that has attention."""
-        return tuple(
-            Site("mixer.pattern", i) for i, layer in enumerate(anatomy.layers) if layer.attention != "none"
-        )
+        return tuple(Site("mixer.pattern", i) for i, layer in enumerate(anatomy.layers) if layer.attention != "none")
 
-    def read(
-        self, subject: Subject, batch: TokenBatch, activations: Activations | None = None
-    ) -> Measurement:
+    def read(self, subject: Subject, batch: TokenBatch, activations: Activations | None = None) -> Measurement:
         """Scores by kind, layer and head.
 
         NaN where no query of the batch has the score (no token repeats).
@@ -205,7 +201,5 @@ def _caveats(batch: TokenBatch, values: np.ndarray) -> tuple[Text, ...]:
     if batch.ids.shape[0] == 1:
         caveats.append(say("One sequence: the interval is over its queries, which are not independent."))
     if np.isnan(values[1, ..., 0]).all():
-        caveats.append(
-            say("No token repeats in this text, so duplicate-token and induction scores are not defined.")
-        )
+        caveats.append(say("No token repeats in this text, so duplicate-token and induction scores are not defined."))
     return tuple(caveats)

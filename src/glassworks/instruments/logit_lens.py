@@ -43,16 +43,15 @@ class LogitLens(Instrument):
         inner = [Site(part, i) for i in range(anatomy.depth) for part in ("mid", "out")]
         return (Site("in", 0), *(site for site in inner if why_missing(site, anatomy) is None))
 
-    def read(
-        self, subject: Subject, batch: TokenBatch, activations: Activations | None = None
-    ) -> Measurement:
+    def read(self, subject: Subject, batch: TokenBatch, activations: Activations | None = None) -> Measurement:
         """Entropy, ranks, top tokens and their probabilities, by stage and position."""
         anatomy = subject.anatomy
         if not anatomy.head and not anatomy.tied_head:
             raise InvalidInput(say("the model has no head, so there is nothing to read the stream with"))
         if self.sequence >= batch.ids.shape[0]:
             raise InvalidInput(
-                say("there is no {what} {number}", what="sequence", number=self.sequence),
+                say("there is no such sequence"),
+                given=self.sequence,
                 right=say("0 to {last}; counted from 0", last=batch.ids.shape[0] - 1),
             )
         found = self._captured(subject, batch, activations)
@@ -66,12 +65,8 @@ class LogitLens(Instrument):
         top = min(self.top, anatomy.vocabulary)
         values, tokens = _quantities(logits, _true_tokens(ids, anatomy.causal), top)
         labels = batch.labels if self.sequence == 0 else subject.labels(batch.ids[self.sequence].tolist())
-        names = tuple(
-            label for label, is_real in zip(numbered(labels), real.tolist(), strict=True) if is_real
-        )
-        texts = {
-            f"token {token}": subject.labels([token])[0] for token in sorted(set(tokens.flatten().tolist()))
-        }
+        names = tuple(label for label, is_real in zip(numbered(labels), real.tolist(), strict=True) if is_real)
+        texts = {f"token {token}": subject.labels([token])[0] for token in sorted(set(tokens.flatten().tolist()))}
         quantities = (
             *QUANTITIES,
             *(f"{what} {i}" for i in range(1, top + 1) for what in ("token", "probability")),
@@ -88,8 +83,7 @@ class LogitLens(Instrument):
             },
             unit="nats, ranks, probabilities",
             caveats=anatomy.notes,
-            columns=texts
-            | {"quantity": "entropy in nats; rank 1 is the top; token ids, explained under `token …`"},
+            columns=texts | {"quantity": "entropy in nats; rank 1 is the top; token ids, explained under `token …`"},
         )
 
     def draw(self, measurement: Measurement) -> Figure:
@@ -98,9 +92,7 @@ class LogitLens(Instrument):
         entropy = measurement.values[..., quantities.index("entropy")]
         token = measurement.values[..., quantities.index("token 1")]
         probability = measurement.values[..., quantities.index("probability 1")]
-        words = tuple(
-            tuple(measurement.columns.get(f"token {int(t)}", str(int(t))) for t in row) for row in token
-        )
+        words = tuple(tuple(measurement.columns.get(f"token {int(t)}", str(int(t))) for t in row) for row in token)
         second = tuple(tuple(f"{p:.0%}" for p in row) for row in probability)
         heading = Heading(
             "logit-lens",
@@ -165,9 +157,7 @@ def _quantities(
     nothing = torch.full_like(entropy, float("nan"))
     places = true.clamp_min(0)
     rank_true = torch.where(known, _rank(logs, places), nothing)
-    chance_true = torch.where(
-        known, probabilities.gather(-1, places.expand(len(logs), -1)[..., None])[..., 0], nothing
-    )
+    chance_true = torch.where(known, probabilities.gather(-1, places.expand(len(logs), -1)[..., None])[..., 0], nothing)
     best = logs.topk(top, dim=-1)
     columns = [entropy, _rank(logs, final), rank_true, chance_true]
     for place in range(top):

@@ -139,6 +139,11 @@ def recall(
 
 def recall_of(found: Memories, world: BigramWorld) -> dict[str, float]:
     """The probes from score matrices: shares between 0 and 1, `w_f_kl` in nats."""
+    if len(world.unigram) != len(found.output):
+        raise InvalidInput(
+            say("the world and the model differ in their vocabulary"),
+            given=say("{world} characters, {model} tokens", world=len(world.unigram), model=len(found.output)),
+        )
     asked = list(range(len(found.output))) if world.triggers is None else list(world.triggers)
     matched = _hits(found.matching[asked][:, asked], torch.arange(len(asked)))
     weights = world.unigram.to(matched)[asked]
@@ -184,9 +189,7 @@ class MemoryRecall(Instrument):
         """None: the weights are asked, not a text."""
         return ()
 
-    def read(
-        self, subject: Subject, batch: TokenBatch, activations: Activations | None = None
-    ) -> Measurement:
+    def read(self, subject: Subject, batch: TokenBatch, activations: Activations | None = None) -> Measurement:
         """Recall and chance of each memory; needs a subject whose `world` is the bigram world."""
         return self.of(subject, BigramWorld.of(subject))
 
@@ -194,8 +197,8 @@ class MemoryRecall(Instrument):
         """The same for a world given by hand."""
         found = memories(subject, self.positions, through_norm=self.through_norm)
         count = subject.anatomy.context or FIRST if found.previous is None else len(found.previous)
-        level = chance_of(world, len(found.output), count)
         values = recall_of(found, world)
+        level = chance_of(world, len(found.output), count)
         return Measurement(
             name="memory_recall",
             says=say("share of the pairs of a memory whose right answer scores highest"),
@@ -221,9 +224,7 @@ class MemoryRecall(Instrument):
         heading = Heading(
             "memory-recall",
             say("What the weights remember"),
-            say(
-                "For each memory of an induction head: the share of pairs whose right answer scores highest."
-            ),
+            say("For each memory of an induction head: the share of pairs whose right answer scores highest."),
         )
         return dots(heading, rows, Axes(say("recall"), "", x_range=(0.0, 1.02)))
 
@@ -243,9 +244,7 @@ class MemoryMatrix(Instrument):
         """None: the weights are asked, not a text."""
         return ()
 
-    def read(
-        self, subject: Subject, batch: TokenBatch, activations: Activations | None = None
-    ) -> Measurement:
+    def read(self, subject: Subject, batch: TokenBatch, activations: Activations | None = None) -> Measurement:
         """Scores: rows ask, columns answer."""
         found = memories(subject, self.positions, through_norm=self.through_norm)
         scores = {"w_o2": found.output, "w_k1": found.previous, "w_k2": found.matching}[self.memory]
@@ -254,9 +253,7 @@ class MemoryMatrix(Instrument):
         if self.memory == "w_k1":
             names: tuple[int | str, ...] = tuple(range(len(scores)))
         else:
-            names = tuple(
-                f"{token} {label}" for token, label in enumerate(subject.labels(range(len(scores))))
-            )
+            names = tuple(f"{token} {label}" for token, label in enumerate(subject.labels(range(len(scores)))))
         return Measurement(
             name=f"memory_matrix_{self.memory}",
             says=say("score of every answer (column) to every question (row) of a memory"),
@@ -323,18 +320,12 @@ def _places_or_none(subject: Subject, positions: int | None) -> Tensor | None:
     try:
         return position_vectors(subject, count)
     except InvalidInput:
-        if (
-            positions is not None
-            and subject.anatomy.context is not None
-            and positions > subject.anatomy.context
-        ):
+        if positions is not None and subject.anatomy.context is not None and positions > subject.anatomy.context:
             raise
         return None
 
 
-def _bigram_logits(
-    subject: Subject, tokens: Tensor, unembedding: Tensor, through_norm: bool
-) -> Tensor | None:
+def _bigram_logits(subject: Subject, tokens: Tensor, unembedding: Tensor, through_norm: bool) -> Tensor | None:
     if len(subject.anatomy.layers[-1].feedforward) != 1:
         return None
     last = subject.anatomy.depth - 1
@@ -355,10 +346,8 @@ def _previous_recall(scores: Float[Tensor, "position position"], count: int | No
 
 
 def _divergence(logits: Float[Tensor, "token token"], world: BigramWorld) -> float:
-    """Mean over tokens (fixed triggers left out) of KL(pi_b || softmax), the finite direction.
-
-    Pi_b has exact zeros.
-    """
+    """Mean over tokens (fixed triggers left out) of KL(pi_b || softmax), the finite direction."""
+    # The law has exact zeros, so the divergence the other way round would be infinite.
     law = world.bigram.to(logits.device).double()
     logs = torch.log_softmax(logits.double(), -1)
     terms = torch.where(law > 0, law * (law.clamp_min(1e-300).log() - logs), torch.zeros_like(law)).sum(-1)

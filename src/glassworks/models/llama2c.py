@@ -138,9 +138,7 @@ def _arrays(blob: bytes, header: Header, path: Path) -> dict[str, Tensor]:
     counts = {name: int(np.prod(shape)) for name, shape in shapes.items()}
     expected = HEADER.size + 4 * sum(counts.values())
     if len(blob) != expected:
-        raise _damaged(
-            path, say("it has {size} bytes where {expected} belong", size=len(blob), expected=expected)
-        )
+        raise _damaged(path, say("it has {size} bytes where {expected} belong", size=len(blob), expected=expected))
     numbers = torch.from_numpy(np.frombuffer(blob, "<f4", offset=HEADER.size).copy())
     pieces = numbers.split(list(counts.values()))
     return {name: piece.view(shapes[name]) for name, piece in zip(counts, pieces, strict=True)}

@@ -124,9 +124,7 @@ def _from_file(path: Path, wanted: Wanted) -> Subject:
         )
     raise InvalidInput(
         say("{path} is no kind of model file known here", path=str(path)),
-        right=say(
-            "a folder with config.json and model.safetensors, a llama2.c .bin, or minGPT weights as .json"
-        ),
+        right=say("a folder with config.json and model.safetensors, a llama2.c .bin, or minGPT weights as .json"),
     )
 
 

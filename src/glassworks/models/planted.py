@@ -22,19 +22,18 @@ def planted_induction_head(
     `all_tokens` stores every character in W_K^2; otherwise only the task's fixed triggers.
     """
     model = build_model(spec, seed)
-    first, second = (layer.self_attn for layer in model.model.layers)
-    tokens = model.model.embed_tokens.weight.detach()
-    places = model.model.position_vectors(task.longest).detach()
-    scale = spec.sizes.scale
-    written = tokens @ (first.o_proj.weight @ first.v_proj.weight).detach().T
-    carried = tokens @ second.v_proj.weight.detach().T
-    fixed = task.fixed_triggers
-    asked = slice(None) if all_tokens or fixed is None else list(fixed)
+    decoder = model.model
     with torch.no_grad():
+        tokens, places = decoder.embed_tokens.weight, decoder.position_vectors(task.longest)
+        written = tokens @ (decoder.matrix(0, "output") @ decoder.matrix(0, "value")).T
+        carried = tokens @ decoder.matrix(1, "value").T
+        fixed = task.fixed_triggers
+        stored = torch.arange(len(tokens)) if all_tokens or fixed is None else torch.tensor(fixed)
+        score = PAIR_SCORE / spec.sizes.scale
         # W_K^1 = sum_t p_t p_{t-1}^T, W_K^2 = sum_k w_E(k) w_1(k)^T, W_O^2 = sum_k w_U(k) (W_V^2 w_E(k))^T
-        first.k_proj.weight.copy_(_memory(places[1:], places[:-1], PAIR_SCORE / scale))
-        second.k_proj.weight.copy_(_memory(tokens[asked], written[asked], PAIR_SCORE / scale))
-        second.o_proj.weight.copy_(_memory(model.lm_head.weight.detach(), carried, PAIR_SCORE))
+        decoder.matrix(0, "key").copy_(_memory(places[1:], places[:-1], score))
+        decoder.matrix(1, "key").copy_(_memory(tokens[stored], written[stored], score))
+        decoder.matrix(1, "output").copy_(_memory(model.lm_head.weight, carried, PAIR_SCORE))
     return model
 
 

@@ -16,10 +16,10 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
 )
-from transformers.utils import logging as library
 
 from glassworks.core.errors import BrokenFile, GlassworksError, InvalidInput, NotFound
 from glassworks.core.text import say
+from glassworks.models.quiet import quiet_bars
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Wanted:
 
 def pretrained(source: str, wanted: Wanted) -> Any:
     """The model of a folder or hub name, safetensors only, ready to be read; missing weights are an error."""
-    with _told(source), _quiet():
+    with _told(source), quiet_bars():
         config = AutoConfig.from_pretrained(source, **wanted.address)
         model, report = _auto_class(config).from_pretrained(
             source,
@@ -65,7 +65,7 @@ def pretrained(source: str, wanted: Wanted) -> Any:
 
 def pretrained_tokenizer(source: str, wanted: Wanted) -> Any:
     """The tokenizer of a folder or hub name."""
-    with _told(source), _quiet():
+    with _told(source), quiet_bars():
         return AutoTokenizer.from_pretrained(source, **wanted.address)
 
 
@@ -86,8 +86,12 @@ def _auto_class(config: Any) -> Any:
 def _told(source: str) -> Generator[None]:
     try:
         yield
-    except GlassworksError:
-        raise
+    except GlassworksError as problem:
+        raise BrokenFile(
+            say("the config of {source} is impossible: {reason}", source=source, reason=problem.what),
+            given=problem.given,
+            right=problem.right,
+        ) from None
     except (SafetensorError, RuntimeError) as problem:
         raise BrokenFile(
             say(
@@ -104,9 +108,7 @@ def _explained(source: str, problem: Exception) -> GlassworksError:
     reason = _first_line(problem)
     if "trust_remote_code" in str(problem) or "custom code" in str(problem):
         return InvalidInput(
-            say(
-                "{source} brings its own program code, which is not run unless you ask for it", source=source
-            ),
+            say("{source} brings its own program code, which is not run unless you ask for it", source=source),
             right=say("trust_remote_code=True, if you have read that code and trust it"),
         )
     if Path(source).is_dir():
@@ -117,24 +119,10 @@ def _explained(source: str, problem: Exception) -> GlassworksError:
     return NotFound(
         say("no model {source}: there is no such folder here, and the hub gave none", source=source),
         given=reason,
-        right=say(
-            "an existing folder, or the full name of a model with safetensors on a hub that can be reached"
-        ),
+        right=say("an existing folder, or the full name of a model with safetensors on a hub that can be reached"),
         next_command="glassworks doctor",
     )
 
 
 def _first_line(problem: Exception) -> str:
     return (str(problem).strip() or type(problem).__name__).splitlines()[0]
-
-
-@contextmanager
-def _quiet() -> Generator[None]:
-    """Keeps the library's progress bars out of the terminal; a command shows its own."""
-    shown = library.is_progress_bar_enabled()
-    library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            library.enable_progress_bar()

@@ -8,9 +8,7 @@ from glassworks.models.spec import TransformerSpec
 from glassworks.tensors.seeds import Seed
 
 
-def build_model(
-    spec: TransformerSpec, seed: Seed, dtype: torch.dtype = torch.float32
-) -> GlassworksForCausalLM:
+def build_model(spec: TransformerSpec, seed: Seed, dtype: torch.dtype = torch.float32) -> GlassworksForCausalLM:
     """A fresh model on the CPU; each part draws float32 numbers from a stream named after it, then converts.
 
     The global generators stay untouched, and a part's numbers do not depend on what else the model has.

@@ -31,9 +31,7 @@ def spec_of(model: PreTrainedModel) -> TransformerSpec:
         case GPT2Config() as config:
             return _spec_of_gpt2(config)
         case other:
-            raise _no_counterpart(
-                say("models of type {type} have no counterpart here", type=str(other.model_type))
-            )
+            raise _no_counterpart(say("models of type {type} have no counterpart here", type=str(other.model_type)))
 
 
 def from_transformers(model: PreTrainedModel) -> GlassworksForCausalLM:
@@ -54,9 +52,7 @@ def to_transformers(model: GlassworksForCausalLM) -> LlamaForCausalLM | GPT2LMHe
     if (other := _why_not_gpt2(spec)) is None:
         config = _gpt2_config(spec, model.config)
         return _filled(GPT2LMHeadModel, config, ours_to_gpt2(state))
-    raise _no_counterpart(
-        say("neither Llama ({llama}) nor GPT-2 ({gpt2}) computes this", llama=problem, gpt2=other)
-    )
+    raise _no_counterpart(say("neither Llama ({llama}) nor GPT-2 ({gpt2}) computes this", llama=problem, gpt2=other))
 
 
 def gpt2_to_ours(state: Mapping[str, Tensor]) -> STATE:

@@ -97,9 +97,9 @@ def _both(label: Label) -> Any:
     in_english, in_chinese = english(label), chinese(label)
     if in_english == in_chinese:
         return escape(in_english)
-    return Markup(
-        '<span class="lang-en" lang="en">{}</span><span class="lang-zh" lang="zh">{}</span>'
-    ).format(in_english, in_chinese)
+    return Markup('<span class="lang-en" lang="en">{}</span><span class="lang-zh" lang="zh">{}</span>').format(
+        in_english, in_chinese
+    )
 
 
 def _cell(cell: Cell) -> Any:
@@ -133,8 +133,7 @@ def _columns_json(columns: Mapping[str, Sequence[object]]) -> Any:
     from markupsafe import Markup
 
     plain = {
-        name: [None if isinstance(v, float) and not math.isfinite(v) else v for v in vs]
-        for name, vs in columns.items()
+        name: [None if isinstance(v, float) and not math.isfinite(v) else v for v in vs] for name, vs in columns.items()
     }
     text = json.dumps(plain, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     # Inside a script element only "<" can end the data; ASCII keeps lone surrogates of odd tokens encodable.

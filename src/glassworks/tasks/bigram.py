@@ -65,7 +65,11 @@ class Bigram(Task):
     def _possible(self) -> "Bigram":
         if self.first_trigger_rank + self.triggers > self.vocabulary:
             raise ImpossibleValue(
-                say("{triggers} triggers from rank {rank} on do not exist", triggers=self.triggers, rank=self.first_trigger_rank),
+                say(
+                    "{triggers} triggers from rank {rank} on do not exist",
+                    triggers=self.triggers,
+                    rank=self.first_trigger_rank,
+                ),
                 say("at most {vocabulary} in all, the size of the alphabet", vocabulary=self.vocabulary),
             )
         return self
@@ -128,7 +132,12 @@ class Bigram(Task):
             targets = torch.cat([triggers[:, 1:], tokens], 1)
             occurrence = torch.cat([torch.full_like(triggers, -1), occurrence], 1)
         return BigramBatch(
-            inputs.contiguous(), targets.contiguous(), scored_masks(occurrence, inputs, targets), occurrence, triggers, outputs
+            inputs.contiguous(),
+            targets.contiguous(),
+            scored_masks(occurrence, inputs, targets),
+            occurrence,
+            triggers,
+            outputs,
         )
 
     def ideal(self, batch: Batch) -> Float[Tensor, "batch position"]:
@@ -175,7 +184,11 @@ class Bigram(Task):
         spans = lists.spans.to(device).repeat(size, 1)
         rows = torch.arange(size, device=device) * self.vocabulary
         spans[(rows[:, None] + triggers).flatten()] = torch.stack(
-            [lists.singles + outputs.flatten().double(), torch.zeros(outputs.numel(), dtype=torch.double, device=device)], 1
+            [
+                lists.singles + outputs.flatten().double(),
+                torch.zeros(outputs.numel(), dtype=torch.double, device=device),
+            ],
+            1,
         )
         uniform = torch.rand(self.length, size, generator=generator, device=device, dtype=torch.float32).double()
         tokens = torch.empty(self.length + 1, size, dtype=torch.long, device=device)
@@ -207,7 +220,9 @@ class _SuccessorLists:
     def of(cls, counts: CharacterCounts) -> "_SuccessorLists":
         size = len(counts.characters)
         lengths = counts.bigrams.sum(axis=1)
-        ids = np.concatenate([np.tile(np.arange(size), (size, 1)).ravel().repeat(counts.bigrams.ravel()), np.arange(size)])
+        ids = np.concatenate(
+            [np.tile(np.arange(size), (size, 1)).ravel().repeat(counts.bigrams.ravel()), np.arange(size)]
+        )
         starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
         spans = np.stack([starts, lengths], axis=1).astype(np.float64)
         return cls(torch.from_numpy(ids), torch.from_numpy(spans), int(lengths.sum()))

@@ -4,18 +4,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from glassworks.core.errors import BrokenFile, NotFound
-from glassworks.core.files import write_atomically
+from glassworks.core.files import write_bytes
 from glassworks.core.text import say
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Writes tensors and string metadata as one safetensors file, atomically."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, lambda temporary: save_file(plain, temporary, dict(metadata or {})))
+    # As bytes, for the library's own writer reports a full disk as an error of its own kind, without a reason.
+    write_bytes(path, save(plain, dict(metadata or {})))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +123,7 @@ def _wait_for(device: torch.device) -> None:
 
 
 @contextmanager
-def _float32_precision(word: str) -> Iterator[None]:
+def _float32_precision(word: str) -> Generator[None]:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(word)
     try:

@@ -1,19 +1,23 @@
 """The one training loop of the research studies: fresh batches, exact resume, a polite stop at NaN."""
 
+import errno
 import fnmatch
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glassworks.core.errors import Diverged
 from glassworks.core.events import CheckpointSaved, EventLog, StepDone, Stopped, TrainingDone, TrainingStarted
+from glassworks.core.files import writing
 from glassworks.core.text import say
 from glassworks.models.quiet import quiet_bars
 from glassworks.models.transformer import build_model
@@ -70,7 +74,8 @@ class _Run:
 
     def __init__(self, spec: TrainingSpec, options: TrainingOptions, entry: StoreEntry, events: EventLog) -> None:
         self.spec, self.options, self.entry, self.events = spec, options, entry, events
-        self.model = build_model(spec.model, Seed(spec.seed).child("model")).to(options.device)
+        self.model = build_model(spec.model, Seed(spec.seed).child("model"))
+        nn.Module.to(self.model, options.device)
         self.forward = torch.compile(self.model, dynamic=False) if options.compile else self.model
         self.precision = self._choose_precision()
         self._freeze()
@@ -90,7 +95,11 @@ class _Run:
         spec, digest = self.spec, self.spec.digest()
         self.events.emit(
             TrainingStarted(
-                label=self.options.label, digest=digest, seed=spec.seed, first_step=self.first_step, steps=spec.steps
+                label=self.options.label,
+                digest=digest,
+                seed=spec.seed,
+                first_step=self.first_step,
+                steps=spec.steps,
             )
         )
         step = self.first_step
@@ -123,7 +132,11 @@ class _Run:
             last = {name: column[-1] for name, column in self.history.metrics.items() if column[-1] == column[-1]}
             self.events.emit(
                 StepDone(
-                    digest=self.spec.digest(), step=step, loss=float(loss.detach()), scores=last, seconds=time.perf_counter() - begun
+                    digest=self.spec.digest(),
+                    step=step,
+                    loss=float(loss.detach()),
+                    scores=last,
+                    seconds=time.perf_counter() - begun,
                 )
             )
 
@@ -148,11 +161,17 @@ class _Run:
         for name, parameter in self.parameters.items():
             if not bool(torch.isfinite(parameter).all()):
                 self._stop(self.spec.steps, name)
-        with quiet_bars():
-            self.model.to("cpu").save_pretrained(self.entry.path)
-        self.entry.finish(
-            self.history, self.seconds, {"precision": self.precision, "device": self.options.device.type}
-        )
+        nn.Module.to(self.model, "cpu")
+        with quiet_bars(), writing(self.entry.path):
+            try:
+                self.model.save_pretrained(self.entry.path)
+            except SafetensorError as problem:
+                # The library's writer names no reason; with less room than the weights take, the reason is the room.
+                size = sum(p.numel() * p.element_size() for p in self.parameters.values())
+                if shutil.disk_usage(self.entry.path).free < size:
+                    raise OSError(errno.ENOSPC, str(problem)) from None
+                raise
+        self.entry.finish(self.history, self.seconds, {"precision": self.precision, "device": self.options.device.type})
 
     def _log(self, step: int, batch: Batch, logits: Tensor, loss: Tensor) -> None:
         row = {"loss": float(loss.detach())} | score(logits, batch)
@@ -252,7 +271,7 @@ def _batches(spec: TrainingSpec, first: int, device: str) -> Iterator[tuple[int,
 
 
 @contextmanager
-def _worker() -> Iterator[ThreadPoolExecutor]:
+def _worker() -> Generator[ThreadPoolExecutor]:
     worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
     try:
         yield worker

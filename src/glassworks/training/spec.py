@@ -79,12 +79,18 @@ class TrainingSpec(Spec):
     def _fits(self) -> "TrainingSpec":
         if self.model.vocabulary < self.task.vocabulary:
             raise ImpossibleValue(
-                say("the model's vocabulary of {model} is smaller than the task's", model=self.model.vocabulary),
+                say(
+                    "the model's vocabulary of {model} is smaller than the task's",
+                    model=self.model.vocabulary,
+                ),
                 say("at least {task}", task=self.task.vocabulary),
             )
         if self.model.context < self.task.longest:
             raise ImpossibleValue(
-                say("the model's context of {model} positions is shorter than the sequences", model=self.model.context),
+                say(
+                    "the model's context of {model} positions is shorter than the sequences",
+                    model=self.model.context,
+                ),
                 say("at least {task}", task=self.task.longest),
             )
         return self

@@ -4,7 +4,7 @@
 training.json (the spec), history.json (what was logged) and, while unfinished, checkpoint.safetensors.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,7 +89,7 @@ class StoreEntry:
         return float(read_json(self.path / "done.json")["seconds"])
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Generator[None]:
         """Keeps a second process from training the same model at the same time."""
         with lock_folder(self.path):
             yield
@@ -98,7 +98,8 @@ class StoreEntry:
         """Writes what identifies the entry before the first step."""
         write_json(self.path / "training.json", self.spec.to_json())
         write_json(
-            self.path / "world.json", {"alphabet": list(self.spec.task.alphabet), "task": self.spec.task.to_json()}
+            self.path / "world.json",
+            {"alphabet": list(self.spec.task.alphabet), "task": self.spec.task.to_json()},
         )
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:

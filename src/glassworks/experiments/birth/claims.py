@@ -1,401 +1,129 @@
-"""The claims of "Birth of a Transformer", written down before their numbers were seen (birth.md 5).
+"""The claims of "Birth of a Transformer", written down before their numbers were seen (birth.md 5)."""
 
-Thresholds are fixed here; a changed one is a new claim. Each test reads measurements only, so a verdict can be reached
-again without torch.
-"""
-
-import numpy as np
-from numpy.typing import NDArray
-
-from glassworks.core.text import Text, say
-from glassworks.evidence.claims import Claim, Evidence, Finding, Outcome
-from glassworks.evidence.measurements import Measurement
-from glassworks.evidence.statistics import Interval, first_crossing, interval_over_seeds
-
-SOLVED = 0.9
-FORMED = 0.9
-HALF_FORMED = 0.5
-
-
-def _decide(holds: bool, in_part: bool) -> Outcome:
-    return Outcome.HOLDS if holds else Outcome.HOLDS_IN_PART if in_part else Outcome.FAILS
-
-
-def _surely_above(interval: Interval, level: float) -> bool:
-    """Whether the whole 95 % interval lies above a level; a lone value stands for itself."""
-    low = interval.low if interval.low == interval.low else interval.mean
-    return low > level
-
-
-def last(curves: Measurement, metric: str, **labels: str) -> Interval:
-    """The value of a metric at the last step, over seeds."""
-    part = curves.at(metric=metric, **labels)
-    return part.interval(step=part.coords["step"][-1])
-
-
-def crossing_steps(part: Measurement, level: float, *, censored: bool = True) -> NDArray[np.float64]:
-    """Per seed, the step at which a curve passes a level; one that never does counts as the last step."""
-    steps = part.along("step")
-    found = np.array([first_crossing(steps, curve, level) for curve in _by_seed(part)])
-    return np.where(np.isnan(found), steps[-1], found) if censored else found
-
-
-def _by_seed(part: Measurement) -> NDArray[np.float64]:
-    return np.moveaxis(part.values, part.dims.index("seed"), 0)
-
-
-def _depth(evidence: Evidence) -> Finding:
-    curves = evidence["depth"]
-    one, two = (curves.at(layers=n, metric="accuracy/in_context") for n in (1, 2))
-    gap = interval_over_seeds(_by_seed(two)[:, -1] - _by_seed(one)[:, -1])
-    solved = interval_over_seeds(_by_seed(two)[:, -1])
-    outcome = _decide(_surely_above(gap, 0.2) and solved.mean >= SOLVED, _surely_above(gap, 0.05))
-    because = say(
-        "two layers reach {two} of in-context tokens, one layer {one}; counting alone reaches {counting}",
-        two=f"{solved.mean:.3f}", one=f"{_by_seed(one)[:, -1].mean():.3f}",
-        counting=f"{evidence['counting'].at(predictor='surprise', mask='in_context').values.mean():.3f}",
-    )  # fmt: skip
-    return Finding(outcome, gap, "accuracy", because)
-
-
-def _memories(evidence: Evidence) -> Finding:
-    recalls = {m: last(evidence["formation"], f"recall/{m}") for m in ("output", "match", "position_64")}
-    accuracy = last(evidence["formation"], "accuracy/in_context")
-    worst = min(recalls.values(), key=lambda interval: interval.mean)
-    holds = all(r.mean >= FORMED for r in recalls.values()) and accuracy.mean >= SOLVED
-    outcome = _decide(holds, all(r.mean >= HALF_FORMED for r in recalls.values()))
-    because = say(
-        "final recall of W_O^2 {output}, W_K^2 {match}, W_K^1 (t < 64) {position}, with accuracy {accuracy}",
-        output=f"{recalls['output'].mean:.2f}", match=f"{recalls['match'].mean:.2f}",
-        position=f"{recalls['position_64'].mean:.2f}", accuracy=f"{accuracy.mean:.3f}",
-    )  # fmt: skip
-    return Finding(outcome, worst, "recall", because)
-
-
-def _beyond_counting(evidence: Evidence) -> Finding:
-    accuracy = last(evidence["formation"], "accuracy/in_context_no_copy")
-    counting = evidence["counting"].at(predictor="surprise", mask="in_context_no_copy").interval()
-    margin = Interval(
-        accuracy.mean - counting.mean, accuracy.low - counting.mean, accuracy.high - counting.mean, accuracy.count
-    )
-    because = say(
-        "without self-copies the model is right on {model} of in-context tokens, the best counting rule on {counting}",
-        model=f"{accuracy.mean:.3f}", counting=f"{counting.mean:.3f}",
-    )  # fmt: skip
-    return Finding(_decide(_surely_above(margin, 0.2), _surely_above(margin, 0.0)), margin, "accuracy", because)
-
-
-def _order(evidence: Evidence) -> Finding:
-    halves = {m: _half_steps(evidence["formation"], f"recall/{m}") for m in ("output", "match", "position_64")}
-    lead = interval_over_seeds(np.minimum(halves["match"], halves["position_64"]) - halves["output"])
-    because = say(
-        "half of the final recall is passed at step {output} by W_O^2, {match} by W_K^2, {position} by W_K^1",
-        output=f"{halves['output'].mean():.0f}", match=f"{halves['match'].mean():.0f}",
-        position=f"{halves['position_64'].mean():.0f}",
-    )  # fmt: skip
-    return Finding(_decide(_surely_above(lead, 0.0), lead.mean > 0), lead, "steps", because)
-
-
-def _half_steps(curves: Measurement, metric: str) -> NDArray[np.float64]:
-    part = curves.at(metric=metric)
-    steps = part.along("step")
-    return np.array([first_crossing(steps, c, c[-1] / 2) for c in _by_seed(part)])
-
-
-def _output_first(evidence: Evidence) -> Finding:
-    frozen = evidence["freezing"]
-    release = float(evidence["release"].values)
-    at = {s: _at_step(frozen.at(frozen=s, metric="accuracy/in_context"), release) for s in ("none", "output")}
-    keys = [_at_step(frozen.at(frozen="output", metric=f"recall/{m}"), release) for m in ("match", "position_64")]
-    lost = interval_over_seeds(at["none"] - at["output"])
-    waits = interval_over_seeds(_at_step(frozen.at(frozen="match+position", metric="recall/output"), release))
-    keys_idle = max(float(k.mean()) for k in keys)
-    holds = _surely_above(lost, 0.3) and keys_idle < 0.15 and waits.mean >= FORMED
-    because = say(
-        "at the release, W_O^2 frozen: accuracy {frozen} (free: {free}), keys recalled {keys}; both keys frozen: W_O^2 recalled {waits}",
-        frozen=f"{at['output'].mean():.3f}", free=f"{at['none'].mean():.3f}",
-        keys=f"{keys_idle:.2f}", waits=f"{waits.mean:.2f}",
-    )  # fmt: skip
-    return Finding(_decide(holds, _surely_above(lost, 0.1)), lost, "accuracy", because)
-
-
-def _catch_up(evidence: Evidence) -> Finding:
-    frozen = evidence["freezing"]
-    sets = [str(s) for s in frozen.coords["frozen"]]
-    final = {s: last(frozen, "accuracy/in_context", frozen=s) for s in sets}
-    slowest = min(final, key=lambda s: final[s].mean)
-    because = say(
-        "the slowest set ({slowest}) ends at {accuracy}; unfrozen ends at {free}",
-        slowest=slowest, accuracy=f"{final[slowest].mean:.3f}", free=f"{final['none'].mean:.3f}",
-    )  # fmt: skip
-    outcome = _decide(final[slowest].mean >= 0.8, sum(f.mean >= 0.8 for f in final.values()) >= len(sets) / 2)
-    return Finding(outcome, final[slowest], "accuracy", because)
-
-
-def _at_step(part: Measurement, step: float) -> NDArray[np.float64]:
-    return _by_seed(part)[:, int(np.abs(part.along("step") - step).argmin())]
-
-
-def _global_first(evidence: Evidence) -> Finding:
-    curves = evidence["data"].at(setting="random K=5")
-    halves = {m: _half_drop(curves.at(metric=f"loss/{m}")) for m in ("global", "in_context")}
-    lead = interval_over_seeds(halves["in_context"] - halves["global"])
-    because = say(
-        "half of its total drop is made by the global loss at step {near}, by the in-context loss at step {far}",
-        near=f"{halves['global'].mean():.0f}", far=f"{halves['in_context'].mean():.0f}",
-    )  # fmt: skip
-    return Finding(_decide(_surely_above(lead, 0.0), lead.mean > 0), lead, "steps", because)
-
-
-def _half_drop(part: Measurement) -> NDArray[np.float64]:
-    steps = part.along("step")
-    return np.array([first_crossing(steps, -c, -(c[0] + c.min()) / 2) for c in _by_seed(part)])
-
-
-def _data(evidence: Evidence) -> Finding:
-    curves = evidence["data"]
-    steps = {
-        s: crossing_steps(curves.at(setting=s, metric="accuracy/in_context"), 0.8)
-        for s in ("frequent K=5", "frequent K=1", "rare K=5", "random K=5")
-    }
-    delays = {s: interval_over_seeds(v - steps["frequent K=5"]) for s, v in steps.items() if s != "frequent K=5"}
-    slower = [s for s, d in delays.items() if _surely_above(d, 0.0)]
-    because = say(
-        "accuracy 0.8 is passed at step {frequent} with five frequent triggers, {one} with one, {rare} with rare, {random} with random ones (never = last step)",
-        frequent=f"{steps['frequent K=5'].mean():.0f}", one=f"{steps['frequent K=1'].mean():.0f}",
-        rare=f"{steps['rare K=5'].mean():.0f}", random=f"{steps['random K=5'].mean():.0f}",
-    )  # fmt: skip
-    return Finding(_decide(len(slower) == len(delays), bool(slower)), min(delays.values(), key=lambda d: d.mean), "steps", because)
-
-
-def _shift(evidence: Evidence) -> Finding:
-    table = evidence["shift"]
-    drop = {
-        trained: table.at(trained=trained, tested=trained).values - table.at(trained=trained, tested=other).values
-        for trained, other in (("bigram", "uniform"), ("uniform", "bigram"))
-    }
-    asymmetry = interval_over_seeds(drop["bigram"] - drop["uniform"])
-    because = say(
-        "trained on bigram outputs the model loses {bigram} under uniform ones; trained on uniform outputs it loses {uniform} under bigram ones",
-        bigram=f"{drop['bigram'].mean():.3f}", uniform=f"{drop['uniform'].mean():.3f}",
-    )  # fmt: skip
-    return Finding(_decide(_surely_above(asymmetry, 0.2), _surely_above(asymmetry, 0.0)), asymmetry, "accuracy", because)
-
-
-def _width(evidence: Evidence) -> Finding:
-    built = evidence["construction"].at(variant="random, all tokens")
-    widths = built.along("width")
-    curve = _by_seed(built)
-    rises = bool((np.diff(curve.mean(axis=0)) > -0.02).all())
-    gain = interval_over_seeds(curve[:, -1] - curve[:, 0])
-    because = say(
-        "with no training, width {small} solves {low} and width {large} solves {high}",
-        small=int(widths[0]), low=f"{curve[:, 0].mean():.3f}", large=int(widths[-1]), high=f"{curve[:, -1].mean():.3f}",
-    )  # fmt: skip
-    holds = rises and _surely_above(gain, 0.2) and curve[:, -1].mean() >= SOLVED
-    return Finding(_decide(holds, _surely_above(gain, 0.0)), gain, "accuracy", because)
-
-
-def _early(evidence: Evidence) -> Finding:
-    recall = evidence["position_recall"]
-    positions = recall.along("position")
-    by_seed = _by_seed(recall)
-    if positions.max() <= 64:
-        nothing = interval_over_seeds(np.array([]))
-        return Finding(Outcome.UNDECIDED, nothing, "recall", say("the sequences end before position 64"))
-    gap = interval_over_seeds(by_seed[:, positions <= 64].mean(axis=1) - by_seed[:, positions > 64].mean(axis=1))
-    because = say(
-        "previous positions are recalled for {early} of the first 64 positions and {late} of the later ones",
-        early=f"{by_seed[:, positions <= 64].mean():.2f}", late=f"{by_seed[:, positions > 64].mean():.2f}",
-    )  # fmt: skip
-    return Finding(_decide(_surely_above(gap, 0.2), _surely_above(gap, 0.0)), gap, "recall", because)
-
-
-def _attends(evidence: Evidence) -> Finding:
-    looks = evidence["attention_probes"]
-    probes = {str(p): looks.interval(probe=p) for p in looks.coords["probe"]}
-    key = ("layer 1 looks at the previous token", "layer 2 looks at the right output")
-    worst = min((probes[k] for k in key), key=lambda interval: interval.mean)
-    because = say(
-        "after a trigger, layer 1 looks at the previous token {previous} of the time; at repeated triggers layer 2 looks at the right output {right} of the time",
-        previous=f"{probes[key[0]].mean:.3f}", right=f"{probes[key[1]].mean:.3f}",
-    )  # fmt: skip
-    return Finding(_decide(worst.mean >= SOLVED, worst.mean >= HALF_FORMED), worst, "share", because)
-
-
-def _three_steps(evidence: Evidence) -> Finding:
-    steps = evidence["three_steps"]
-    end = {v: steps.at(version=v, after="position", metric="accuracy").interval() for v in ("restricted", "unrestricted")}
-    recalls = [
-        steps.at(version="restricted", after="position", metric=f"recall/{m}").interval().mean
-        for m in ("output", "match", "position")
-    ]
-    because = say(
-        "restricted streams end at accuracy {restricted} with recalls {recalls}; unrestricted streams end at {unrestricted}",
-        restricted=f"{end['restricted'].mean:.3f}", recalls=", ".join(f"{r:.2f}" for r in recalls),
-        unrestricted=f"{end['unrestricted'].mean:.3f}",
-    )  # fmt: skip
-    in_restricted = min(recalls) >= 0.99 and end["restricted"].mean >= SOLVED
-    outcome = _decide(in_restricted and end["unrestricted"].mean >= SOLVED, in_restricted)
-    return Finding(outcome, end["restricted"], "accuracy", because)
-
-
-def _only_output_first(evidence: Evidence) -> Finding:
-    norms = evidence["three_steps"].at(version="restricted", after="start")
-    others = max(norms.at(metric=f"gradient/{m}").values.max() for m in ("match", "position"))
-    own = norms.at(metric="gradient/output").interval()
-    because = say(
-        "at the start the gradient norm is {own} for W_O^2 and {others} for both key matrices",
-        own=f"{own.mean:.2g}", others=f"{others:.2g}",
-    )  # fmt: skip
-    return Finding(_decide(others == 0.0 and own.mean > 0, False), own, "gradient norm", because)
-
-
-def _lemma_one(evidence: Evidence) -> Finding:
-    difference = evidence["lemmas"].interval(quantity="lemma 1: largest difference")
-    because = say("autograd and the outer-product sum differ by at most {value} in float64", value=f"{difference.mean:.1e}")
-    return Finding(_decide(difference.mean < 1e-6, False), difference, "gradient", because)
-
-
-def _lemma_two(evidence: Evidence) -> Finding:
-    lemmas = evidence["lemmas"]
-    recall = lemmas.interval(quantity="lemma 2: recall after one step")
-    leak = lemmas.interval(quantity="lemma 2: share on positions")
-    because = say(
-        "after one step the labels are recalled {recall} of the time and the largest position weight is {leak} of a label's",
-        recall=f"{recall.mean:.2f}", leak=f"{leak.mean:.3f}",
-    )  # fmt: skip
-    return Finding(_decide(recall.mean == 1.0 and leak.mean < 0.1, recall.mean > HALF_FORMED), recall, "recall", because)
-
-
-def _early_theory(evidence: Evidence) -> Finding:
-    profile = evidence["position_profile"]
-    measured = _by_seed(profile.at(source="measured"))
-    predicted = profile.at(source="predicted").values
-    predicted = predicted[0] if predicted.ndim == 2 else predicted
-    agreement = interval_over_seeds(np.array([np.corrcoef(m, predicted)[0, 1] for m in measured]))
-    because = say("measured and predicted strength over positions correlate {value}", value=f"{agreement.mean:.2f}")
-    return Finding(_decide(_surely_above(agreement, 0.95), _surely_above(agreement, 0.5)), agreement, "correlation", because)
-
+from glassworks.core.text import say
+from glassworks.evidence.claims import Claim
+from glassworks.experiments.birth import judging
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
         "birth.two-layers",
         say("Two layers solve the in-context bigrams, one layer does not."),
-        say("section 3; fact sheet claim 1"),
+        say("section 3"),
         ("depth", "counting"),
-        _depth,
+        judging.two_layers,
     ),
     Claim(
         "birth.memories-form",
         say("Training forms the predicted associative memories: W_O^2, W_K^2 and W_K^1 are recalled."),
-        say("section 5, figure 3; fact sheet claim 2"),
+        say("section 5, figure 3"),
         ("formation",),
-        _memories,
+        judging.memories_form,
     ),
     Claim(
         "birth.attention-as-predicted",
-        say("The trained model attends as the induction head predicts: previous token in layer 1, the right output in layer 2."),
+        say(
+            "The trained model attends as the induction head predicts: previous token in layer 1, the right output in layer 2."
+        ),
         say("section 3, figure 2"),
         ("attention_probes",),
-        _attends,
+        judging.attention_as_predicted,
     ),
     Claim(
         "birth.beyond-counting",
         say("The trained model solves in-context tokens that no counting rule solves, self-copies left out."),
-        say("fact sheet section 1.4 (a control, not in the paper)"),
+        say("nowhere: a control of ours"),
         ("formation", "counting"),
-        _beyond_counting,
+        judging.beyond_counting,
     ),
     Claim(
         "birth.top-down",
         say("Learning goes top-down: W_O^2 is learned first, W_K^2 and W_K^1 after it."),
-        say("section 5, figure 3; fact sheet claim 3"),
+        say("section 5, figure 3"),
         ("formation",),
-        _order,
+        judging.top_down,
     ),
     Claim(
         "birth.output-first",
         say("Without W_O^2 nothing else is learned; with frozen keys W_O^2 is learned and waits."),
-        say("section 5, figure 3; fact sheet claim 4"),
+        say("section 5, figure 3"),
         ("freezing", "release"),
-        _output_first,
+        judging.output_first,
     ),
     Claim(
         "birth.catch-up",
         say("After the release every freezing schedule still forms the induction head."),
-        say("section 5, figure 3; fact sheet claim 4"),
+        say("section 5, figure 3"),
         ("freezing",),
-        _catch_up,
+        judging.catch_up,
     ),
     Claim(
         "birth.global-first",
         say("Global bigrams are learned faster than the induction head."),
-        say("section 5, figure 4; fact sheet claim 5"),
+        say("section 5, figure 4"),
         ("data",),
-        _global_first,
+        judging.global_first,
     ),
     Claim(
         "birth.data-decides",
         say("Fewer, rarer or random triggers slow the in-context mechanism down."),
-        say("section 5, figure 4 left; fact sheet claim 6"),
+        say("section 5, figure 4 left"),
         ("data",),
-        _data,
+        judging.data_decides,
     ),
     Claim(
         "birth.diverse-outputs",
         say("Training on bigram outputs costs accuracy under uniform outputs; the other way costs little."),
-        say("section 5, figure 4 centre; fact sheet claim 7"),
+        say("section 5, figure 4 centre"),
         ("shift",),
-        _shift,
+        judging.diverse_outputs,
     ),
     Claim(
         "birth.width",
         say("The hand-built memories work better the wider the model, and solve the task with no training."),
-        say("section 4; fact sheet claim 8"),
+        say("section 4"),
         ("construction",),
-        _width,
+        judging.width,
     ),
     Claim(
         "birth.early-positions",
         say("Early previous-token positions are learned first."),
-        say("section 5; fact sheet claim 9"),
+        say("section 5"),
         ("position_recall",),
-        _early,
+        judging.early_positions,
     ),
     Claim(
         "birth.three-steps",
         say("One gradient step each on W_O^2, W_K^2 and W_K^1, in this order, builds the induction head."),
-        say("section 6, theorem; fact sheet claim 10"),
+        say("section 6, theorem"),
         ("three_steps",),
-        _three_steps,
+        judging.three_steps,
     ),
     Claim(
         "birth.order-is-forced",
         say("From zero weights only W_O^2 has a gradient, so it must come first."),
-        say("section 6; fact sheet section 5.2"),
+        say("section 6"),
         ("three_steps",),
-        _only_output_first,
+        judging.order_is_forced,
     ),
     Claim(
         "birth.gradients-are-memories",
         say("The gradient of a memory is a sum of outer products of embeddings."),
         say("section 6, lemma 1"),
         ("lemmas",),
-        _lemma_one,
+        judging.gradients_are_memories,
     ),
     Claim(
         "birth.noise-is-filtered",
         say("One gradient step keeps what predicts the label and filters out what is independent of it."),
         say("section 6, lemma 2"),
         ("lemmas",),
-        _lemma_two,
+        judging.noise_is_filtered,
     ),
     Claim(
         "birth.early-by-theory",
         say("The step on W_K^1 is strongest for early positions, in proportion to P(t_o = t) / t."),
-        say("section 6; fact sheet section 5.2"),
+        say("section 6"),
         ("position_profile",),
-        _early_theory,
+        judging.early_by_theory,
     ),
 )

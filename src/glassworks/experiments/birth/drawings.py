@@ -122,7 +122,11 @@ def _attention(evidence: Evidence) -> list[Figure]:
         triggers=" ".join(repr(str(t)) for t in example.columns.get("triggers", "").split(" ") if t) or "-",
     )
     return [
-        attention_map(Heading(f"attention-layer-{layer + 1}", titles[layer], caption), example.at(layer=layer).values, tokens)
+        attention_map(
+            Heading(f"attention-layer-{layer + 1}", titles[layer], caption),
+            example.at(layer=layer).values,
+            tokens,
+        )
         for layer in (0, 1)
     ]
 
@@ -149,9 +153,24 @@ def _against_counting(evidence: Evidence) -> list[Figure]:
 
 def _memories(evidence: Evidence) -> list[Figure]:
     names: tuple[tuple[str, Text, Text, Text], ...] = (
-        ("memory_output", say("The memory W_O^2: from attended token to output"), say("attended token"), say("output token")),
-        ("memory_match", say("The memory W_K^2: from token to its own trace"), say("query token"), say("token before the key")),
-        ("memory_position", say("The memory W_K^1: from position to the one before"), say("query position"), say("key position")),
+        (
+            "memory_output",
+            say("The memory W_O^2: from attended token to output"),
+            say("attended token"),
+            say("output token"),
+        ),
+        (
+            "memory_match",
+            say("The memory W_K^2: from token to its own trace"),
+            say("query token"),
+            say("token before the key"),
+        ),
+        (
+            "memory_position",
+            say("The memory W_K^1: from position to the one before"),
+            say("query position"),
+            say("key position"),
+        ),
     )
     return [_memory(evidence[name], title, rows, columns) for name, title, rows, columns in names]
 
@@ -161,7 +180,10 @@ def _memory(map_: Measurement, title: Text, rows: Text, columns: Text) -> Figure
     heading = Heading(
         map_.name.replace("_", "-"),
         title,
-        say("Scores of all pairs after training (seed {seed}); a perfect memory is a bright diagonal.", seed=map_.columns.get("seed", "0")),
+        say(
+            "Scores of all pairs after training (seed {seed}); a perfect memory is a bright diagonal.",
+            seed=map_.columns.get("seed", "0"),
+        ),
     )
     labels = [tuple(str(label) for label in map_.coords[dim]) for dim in (ask, answer)]
     matrix = Matrix(map_.values, labels[0], labels[1], rows, columns)
@@ -172,7 +194,9 @@ def _positions(evidence: Evidence) -> list[Figure]:
     heading = Heading(
         "position-recall",
         say("Early positions know their predecessor first"),
-        say("Share of positions t whose strongest key in W_K^1 is t - 1, in blocks of eight positions, after training."),
+        say(
+            "Share of positions t whose strongest key in W_K^1 is t - 1, in blocks of eight positions, after training."
+        ),
     )
     series = [series_of(evidence["position_recall"], say("recall of W_K^1"), "position", style=3)]
     return [curves(heading, series, Axes(say("position t"), say("recall"), y_range=(0.0, 1.02)))]
@@ -205,7 +229,9 @@ def _data(evidence: Evidence) -> list[Figure]:
     losses = Heading(
         "global-first",
         say("Global bigrams are learned before the induction head"),
-        say("K = 5 random triggers, loss on all tokens: mean loss on global and on in-context tokens (paper: figure 4)."),
+        say(
+            "K = 5 random triggers, loss on all tokens: mean loss on global and on in-context tokens (paper: figure 4)."
+        ),
     )
     recalls = Heading(
         "data-recalls",
@@ -233,7 +259,9 @@ def _shift(evidence: Evidence) -> list[Figure]:
     heading = Heading(
         "shift",
         say("Diverse outputs in training carry over, bigram outputs do not"),
-        say("In-context accuracy on held-out sequences whose outputs follow the same or the other law (paper: figure 4, centre)."),
+        say(
+            "In-context accuracy on held-out sequences whose outputs follow the same or the other law (paper: figure 4, centre)."
+        ),
     )
     groups = [say("trained on {law}", law=names[str(t)]) for t in table.coords["trained"]]
     series = [
@@ -252,7 +280,9 @@ def _depth(evidence: Evidence) -> list[Figure]:
     heading = Heading(
         "depth",
         say("One layer counts, two layers look back"),
-        say("Full transformer (4 heads, feed-forward, layer norm), K = 5 random triggers, loss on all tokens (paper: section 3)."),
+        say(
+            "Full transformer (4 heads, feed-forward, layer norm), K = 5 random triggers, loss on all tokens (paper: section 3)."
+        ),
     )
     names = {1: say("one layer"), 2: say("two layers")}
     series = [series_of(depth.at(layers=n), names[n]) for n in (1, 2)]
@@ -310,7 +340,8 @@ def _three_steps(evidence: Evidence) -> list[Figure]:
     figures: list[Figure] = []
     for version in ("restricted", "unrestricted"):
         series = [
-            BarSeries(name, tuple(steps.interval(version=version, after=a, metric=m) for a in after)) for m, name in names.items()
+            BarSeries(name, tuple(steps.interval(version=version, after=a, metric=m) for a in after))
+            for m, name in names.items()
         ]
         heading = Heading(f"three-steps-{version}", titles[version], captions[version])
         figures.append(bars(heading, list(after.values()), series, Axes(say("after"), SHARE, y_range=(0.0, 1.02))))
@@ -322,7 +353,9 @@ def _profile(evidence: Evidence) -> list[Figure]:
     heading = Heading(
         "position-profile",
         say("Why early positions come first"),
-        say("Strength of the first step on W_K^1 at each position, measured and as the theory predicts; both sum to 1."),
+        say(
+            "Strength of the first step on W_K^1 at each position, measured and as the theory predicts; both sum to 1."
+        ),
     )
     series = [
         series_of(profile.at(source="measured"), say("measured"), "position"),

@@ -10,7 +10,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from glassworks.anatomy.fidelity import Fidelity
-from glassworks.anatomy.replay import mixer_output, position_vectors, scores, token_vectors, unembedding_vectors
+from glassworks.anatomy.replay import (
+    mixer_output,
+    position_vectors,
+    scores,
+    token_vectors,
+    unembedding_vectors,
+)
 from glassworks.anatomy.subject import Subject
 from glassworks.anatomy.tokens import TokenBatch
 from glassworks.core.text import say

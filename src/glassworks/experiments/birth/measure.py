@@ -40,7 +40,10 @@ def measure(birth: Birth, study: str, bench: Bench) -> Sequence[Measurement]:
     """The measurements of one study."""
     match study:
         case "main":
-            return [_curves("formation", say("the simplified model while it trains"), bench, ()), *_main(birth, bench)]
+            return [
+                _curves("formation", say("the simplified model while it trains"), bench, ()),
+                *_main(birth, bench),
+            ]
         case "freezing":
             release = _scalar("release", say("step at which held-back memories are released"), birth.release, "steps")
             return [_curves("freezing", say("training with memories held back"), bench, ("frozen",)), release]
@@ -65,7 +68,8 @@ def held_out(birth: Birth, task: Bigram, seed: int) -> BigramBatch:
 def load_trained(trained: Trained, device: torch.device) -> nn.Module:
     """The model of a finished training, in evaluation mode."""
     with quiet_bars():
-        return GlassworksForCausalLM.from_pretrained(trained.path).to(device).eval()
+        model = GlassworksForCausalLM.from_pretrained(trained.path)
+    return nn.Module.to(model, device).eval()
 
 
 def accuracies(model: nn.Module, batch: BigramBatch, device: torch.device) -> dict[str, float]:
@@ -100,7 +104,9 @@ def _main(birth: Birth, bench: Bench) -> list[Measurement]:
     example = held_out(birth, Bigram(length=birth.length), first)
     return [
         _counting(birth),
-        inside.attention_probes(subjects, {seed: held_out(birth, Bigram(length=birth.length), seed) for seed in subjects}),
+        inside.attention_probes(
+            subjects, {seed: held_out(birth, Bigram(length=birth.length), seed) for seed in subjects}
+        ),
         inside.position_recall(subjects, birth.length),
         *inside.attention_example(subjects[first], example),
         *inside.memory_maps(subjects[first], birth.length, first),
@@ -121,7 +127,10 @@ def _counting(birth: Birth) -> Measurement:
     values = np.zeros((2, len(masks), len(birth.seeds)))
     for s, seed in enumerate(birth.seeds):
         batch = held_out(birth, task, seed)
-        guesses = (most_frequent_so_far(batch.inputs, task.vocabulary), most_surprising_so_far(batch.inputs, law))
+        guesses = (
+            most_frequent_so_far(batch.inputs, task.vocabulary),
+            most_surprising_so_far(batch.inputs, law),
+        )
         for g, guess in enumerate(guesses):
             for m, mask in enumerate(masks):
                 hits = (guess == batch.targets)[batch.scored[mask]]
@@ -183,7 +192,11 @@ def _theory(birth: Birth) -> list[Measurement]:
         for v, restricted in enumerate((True, False)):
             results = theory.three_steps(theory.Streams(world, restricted), birth.theory_samples, seed)
             for a, result in enumerate(results):
-                steps[v, a, :, s] = [*result.recalls.values(), result.accuracy, *result.gradient_norms.values()]
+                steps[v, a, :, s] = [
+                    *result.recalls.values(),
+                    result.accuracy,
+                    *result.gradient_norms.values(),
+                ]
         lemmas[:, s] = [
             theory.lemma_one_difference(seed),
             *theory.lemma_two(seed),
@@ -211,5 +224,3 @@ def _theory(birth: Birth) -> list[Measurement]:
             {"source": ("measured", "predicted"), "seed": seeds, "position": tuple(range(2, world.length))}, "share",
         ),
     ]  # fmt: skip
-
-

@@ -53,7 +53,10 @@ def summary(evidence: Evidence) -> list[SummaryLine]:
     )  # fmt: skip
     failed = [key for key, verdict in verdicts.items() if verdict.outcome is Outcome.FAILS and key not in HEADLINES]
     told = [key for key in HEADLINES if verdicts[key].outcome is not Outcome.UNDECIDED] + failed
-    return [SummaryLine(total, "verdicts"), *(SummaryLine(_told(verdicts[key]), ANCHORS[key]) for key in told)]
+    return [
+        SummaryLine(total, "verdicts"),
+        *(SummaryLine(_told(verdicts[key]), ANCHORS[key]) for key in told),
+    ]
 
 
 def _told(verdict: Verdict) -> Text:
@@ -68,72 +71,75 @@ def _told(verdict: Verdict) -> Text:
             return say("{says} Undecided: {because}.", says=verdict.says, because=verdict.because)
 
 
+# Key, title, paragraphs and figure names of each section.
+PLANS: tuple[tuple[str, Text, tuple[Text, ...], tuple[str, ...]], ...] = (
+    (
+        "formation-study",
+        say("How the induction head forms"),
+        (
+            say(
+                "Characters follow the statistics of tiny Shakespeare, except that after each of five trigger characters, "
+                "drawn anew for every sequence, the same output character follows every time. Predicting that output at the "
+                "trigger's second occurrence takes a look back: layer 1 attends to the previous token and writes its trace, "
+                "layer 2 matches the present token with that trace and copies what follows."
+            ),
+            say(
+                "Three matrices do this, each a sum of outer products of embeddings, an associative memory. Recall is the share "
+                "of its associations that a matrix answers correctly."
+            ),
+        ),
+        (
+            "formation", "attention-layer-1", "attention-layer-2", "against-counting", "position-recall",
+            "memory-output", "memory-match", "memory-position",
+        ),
+    ),
+    (
+        "freezing-study",
+        say("Which memory must come first"),
+        (say("The same training with some memories held at their random start until the release."),),
+        ("freezing",),
+    ),
+    (
+        "data-study",
+        say("What the data decides"),
+        (
+            say(
+                "All tokens are learned now, and a linear feed-forward W_F can store the global bigrams. One trigger, and rare "
+                "triggers, are largely solved by counting: read their accuracy beside the counting rules."
+            ),
+        ),
+        ("global-first", "data-accuracy", "data-recalls", "shift"),
+    ),
+    (
+        "depth-study",
+        say("One layer and two"),
+        (say("The full transformer of the paper, with feed-forward, layer norm, four heads and learned positions."),),
+        ("depth",),
+    ),
+    (
+        "width-study",
+        say("The head built by hand"),
+        (say("No training at all: the three sums of outer products are written into the weights."),),
+        ("construction",),
+    ),
+    (
+        "theory",
+        say("The theory, run"),
+        (
+            say(
+                "Gradients of a memory are themselves sums of outer products, so single steps can be followed exactly. Step sizes "
+                "are normalised; the step on W_K^1 is taken in the linear range of layer 2."
+            ),
+        ),
+        ("three-steps-restricted", "three-steps-unrestricted", "position-profile"),
+    ),
+)  # fmt: skip
+
+
 def sections(evidence: Evidence, figures: Mapping[str, Figure]) -> list[Section]:
     """One section per study that was run; figures in the order of their arguments."""
-    plans: tuple[tuple[str, Text, tuple[Text, ...], tuple[str, ...]], ...] = (
-        (
-            "formation-study",
-            say("How the induction head forms"),
-            (
-                say(
-                    "Characters follow the statistics of tiny Shakespeare, except that after each of five trigger characters, "
-                    "drawn anew for every sequence, the same output character follows every time. Predicting that output at the "
-                    "trigger's second occurrence takes a look back: layer 1 attends to the previous token and writes its trace, "
-                    "layer 2 matches the present token with that trace and copies what follows."
-                ),
-                say(
-                    "Three matrices do this, each a sum of outer products of embeddings, an associative memory. Recall is the share "
-                    "of its associations that a matrix answers correctly."
-                ),
-            ),
-            (
-                "formation", "attention-layer-1", "attention-layer-2", "against-counting", "position-recall",
-                "memory-output", "memory-match", "memory-position",
-            ),
-        ),
-        (
-            "freezing-study",
-            say("Which memory must come first"),
-            (say("The same training with some memories held at their random start until the release."),),
-            ("freezing",),
-        ),
-        (
-            "data-study",
-            say("What the data decides"),
-            (
-                say(
-                    "All tokens are learned now, and a linear feed-forward W_F can store the global bigrams. One trigger, and rare "
-                    "triggers, are largely solved by counting: read their accuracy beside the counting rules."
-                ),
-            ),
-            ("global-first", "data-accuracy", "data-recalls", "shift"),
-        ),
-        (
-            "depth-study",
-            say("One layer and two"),
-            (say("The full transformer of the paper, with feed-forward, layer norm, four heads and learned positions."),),
-            ("depth",),
-        ),
-        (
-            "width-study",
-            say("The head built by hand"),
-            (say("No training at all: the three sums of outer products are written into the weights."),),
-            ("construction",),
-        ),
-        (
-            "theory",
-            say("The theory, run"),
-            (
-                say(
-                    "Gradients of a memory are themselves sums of outer products, so single steps can be followed exactly. Step sizes "
-                    "are normalised; the step on W_K^1 is taken in the linear range of layer 2."
-                ),
-            ),
-            ("three-steps-restricted", "three-steps-unrestricted", "position-profile"),
-        ),
-    )  # fmt: skip
     found: list[Section] = []
-    for key, title, paragraphs, names in plans:
+    for key, title, paragraphs, names in PLANS:
         shown = tuple(figures[name] for name in names if name in figures)
         tables = _tables(key, evidence)
         if shown or tables:

@@ -1,0 +1,137 @@
+"""The same verbs from Python: `import glassworks as gw`, then gw.reproduce, gw.load, gw.examine, gw.results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glassworks.cli.finding import experiment_of, find_run
+from glassworks.cli.reproduce import scale_of
+from glassworks.core.errors import NotFound
+from glassworks.experiments import EXPERIMENTS
+from glassworks.experiments.results import Results, main_model
+from glassworks.experiments.run import RunOptions, run_experiment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from torch import nn
+
+    from glassworks.anatomy import Subject
+    from glassworks.anatomy.subject import Prompt
+    from glassworks.core.events import Event
+    from glassworks.core.runs import RunFolder
+    from glassworks.core.spec import Spec
+    from glassworks.instruments import Instrument
+    from glassworks.instruments.examine import Examination
+
+
+def reproduce(
+    experiment: str,
+    *,
+    scale: str = "laptop",
+    only: Sequence[str] = (),
+    out: str | Path = ".",
+    seeds: Sequence[int] | None = None,
+    device: str = "auto",
+    progress: bool = True,
+    **settings: Any,
+) -> Results:
+    """Runs an experiment as `glassworks reproduce` does, with any setting by name, and returns what it found.
+
+    An equal run that is finished is not repeated; one that was stopped goes on. Progress goes to stderr.
+    """
+    chosen = EXPERIMENTS[experiment].at(scale_of(scale))
+    for name, value in settings.items():
+        chosen = chosen.replaced(name.replace("__", "."), _plain(value))
+    if seeds is not None:
+        chosen = chosen.replaced("seeds", list(seeds))
+    with _progress(f"glassworks · {experiment} · {scale}", progress) as listeners:
+        options = RunOptions(Path(out), tuple(only), device, listeners, command=f"gw.reproduce({experiment!r}, …)")
+        outcome = run_experiment(chosen, options)
+    return Results(chosen, outcome.run.path, outcome.verdicts, outcome.measurements, outcome.seconds)
+
+
+def results(run: str | Path, *, out: str | Path = ".") -> Results:
+    """The results of a run folder, a digest, or an experiment's newest run; needs no torch."""
+    folder = find_run(str(run), Path(out))
+    return Results.of(experiment_of(folder), folder)
+
+
+def load(
+    source: str | Path | nn.Module,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    out: str | Path = ".",
+) -> Subject:
+    """A Subject from a run (its main model), a model folder or file, a hub name, or a live model.
+
+    A model trained here brings its alphabet and its world along. Raises NotFound, BrokenFile or InvalidInput.
+    """
+    from glassworks.models.load import load as load_model
+
+    run = _run_of(source, Path(out)) if isinstance(source, str | Path) else None
+    found: Any = source if run is None else main_model(experiment_of(run), run)
+    subject = load_model(
+        found, device=device, dtype=dtype, trust_remote_code=trust_remote_code, world_reader=_read_world
+    )
+    if run is None:
+        return subject
+    # The store names a model by its digest; a person knows it by the run that trained it.
+    name = f"{run.experiment}-{run.path.name[:8]}"
+    return replace(subject, origin=replace(subject.origin, name=name))
+
+
+def examine(
+    source: str | Path | nn.Module | Subject,
+    text: Prompt | None = None,
+    *,
+    instruments: Sequence[Instrument] = (),
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> Examination:
+    """Looks inside a model on a text (or token ids): fidelity first, then every instrument that fits.
+
+    Without a text, a model whose world is known gets one held-out sequence of it, drawn with `seed`.
+    """
+    from glassworks.anatomy import Subject
+    from glassworks.cli.prompts import drawn_prompt
+    from glassworks.instruments.examine import examine as look
+
+    subject = source if isinstance(source, Subject) else load(source, device=device, dtype=dtype)
+    prompt = drawn_prompt(subject, seed) if text is None else text
+    return look(subject, prompt, instruments, seed=seed)
+
+
+def _run_of(source: str | Path, out: Path) -> RunFolder | None:
+    if Path(source).is_file() or ((Path(source)).is_dir() and not (Path(source) / "spec.json").is_file()):
+        return None
+    try:
+        return find_run(str(source), out)
+    except NotFound:
+        return None
+
+
+def _read_world(task: dict[str, Any]) -> Spec | None:
+    from glassworks.tasks import TASKS
+
+    return TASKS.parse(task)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _progress(title: str, wanted: bool) -> AbstractContextManager[tuple[Callable[[Event], None], ...]]:
+    if not wanted:
+        return nullcontext(())
+    from glassworks.cli.live import shown_as_tuple
+
+    return shown_as_tuple(title)

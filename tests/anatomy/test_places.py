@@ -1,0 +1,203 @@
+import pytest
+import torch
+from torch import nn
+
+from glassworks.anatomy import Subject, find_anatomy
+from glassworks.core.errors import StrangeModel, UnknownName
+from tests.families import CONTEXT, FAMILIES, VOCABULARY, shared, tiny
+from tests.planted.models import POSITIONS, induction_head
+
+STACKS = {
+    "llama": ("model.layers", "model.norm", "lm_head", "model.embed_tokens", "self_attn"),
+    "gpt2": ("transformer.h", "transformer.ln_f", "lm_head", "transformer.wte", "attn"),
+    "neox": ("gpt_neox.layers", "gpt_neox.final_layer_norm", "lm_head", "gpt_neox.embed_in", "attention"),
+    "bert": ("bert.encoder.layer", "cls.predictions.transform.LayerNorm", "cls.predictions.decoder",
+             "bert.embeddings.word_embeddings", "attention"),
+    "qwen3": ("model.layers", "model.norm", "lm_head", "model.embed_tokens", "self_attn"),
+    "gemma3": ("model.layers", "model.norm", "lm_head", "model.embed_tokens", "self_attn"),
+    "mistral": ("model.layers", "model.norm", "lm_head", "model.embed_tokens", "self_attn"),
+    "opt": ("model.decoder.layers", "model.decoder.final_layer_norm", "lm_head", "model.decoder.embed_tokens", "self_attn"),
+    "phi": ("model.layers", "model.final_layernorm", "lm_head", "model.embed_tokens", "self_attn"),
+    "falcon": ("transformer.h", "transformer.ln_f", "lm_head", "transformer.word_embeddings", "self_attention"),
+    "bloom": ("transformer.h", "transformer.ln_f", "lm_head", "transformer.word_embeddings", "self_attention"),
+}  # fmt: skip
+KV_HEADS = {"llama": 2, "qwen3": 2, "gemma3": 2, "mistral": 2, "falcon": 1}
+PARALLEL = ("neox", "phi", "falcon")
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_parts_of_a_public_family_are_found(family: str, attention: str) -> None:
+    found = find_anatomy(shared(family, attention))
+    stack, norm, head, embedding, mixer = STACKS[family]
+    assert (found.stack, found.norm, found.head, found.embedding) == (stack, norm, head, embedding)
+    assert found.depth == 3
+    assert found.width == 32
+    assert found.vocabulary == VOCABULARY
+    assert found.readout_exact
+    assert found.causal == (family != "bert")
+    for index, layer in enumerate(found.layers):
+        assert layer.path == f"{stack}.{index}"
+        assert layer.mixer == f"{stack}.{index}.{mixer}"
+        assert layer.feedforward
+        assert layer.heads == 4
+        assert layer.kv_heads == KV_HEADS.get(family, 4)
+        assert layer.head_width == 8
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_stream_between_the_halves_exists_where_the_block_is_not_parallel(family: str) -> None:
+    layer = find_anatomy(shared(family)).layers[1]
+    assert ("mid" in layer.taps) == (family not in PARALLEL)
+    if family in PARALLEL:
+        assert "parallel block" in layer.missing["mid"].en
+
+
+def test_positions_are_found_where_a_module_adds_them_and_only_there() -> None:
+    assert find_anatomy(shared("gpt2")).positions == "transformer.wpe"
+    assert find_anatomy(shared("bert")).positions == "bert.embeddings.position_embeddings"
+    assert find_anatomy(shared("opt")).positions == "model.decoder.embed_positions"
+    assert find_anatomy(shared("llama")).positions is None
+    assert find_anatomy(shared("gpt2")).context == CONTEXT
+
+
+def test_a_plain_decoder_of_nobodys_shape_is_found() -> None:
+    found = find_anatomy(induction_head())
+    assert (found.stack, found.embedding, found.positions, found.head) == ("blocks", "tokens", "places", "unembed")
+    assert found.norm is None
+    assert found.context == POSITIONS
+    assert [layer.mixer for layer in found.layers] == ["blocks.0.attention", "blocks.1.attention"]
+    assert "no feed-forward" in found.layers[0].missing["mid"].en
+
+
+class Named(nn.Module):
+    """Layers as attributes, attention by softmax inside the block itself, logits by the tied embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(11, 8)
+        self.one, self.two = Block(), Block()
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.two(self.one(self.table(ids))) @ self.table.weight.T
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (part(x).unflatten(-1, (2, 4)).transpose(1, 2) for part in (self.query, self.key, self.value))
+        return x + (torch.softmax(q @ k.transpose(-1, -2), dim=-1) @ v).transpose(1, 2).flatten(2)
+
+
+def test_named_layers_with_bare_softmax_and_tied_logits_are_found() -> None:
+    found = find_anatomy(Named())
+    assert [layer.path for layer in found.layers] == ["one", "two"]
+    assert found.tied_head
+    assert found.head is None
+    assert not found.causal
+    assert found.layers[0].attention == "softmax"
+    assert found.layers[0].mixer is None
+    assert "no submodule" in found.layers[0].missing["mixer.out"].en
+    subject = Subject.of(Named())
+    ids = torch.tensor([[1, 2, 3]])
+    logits, cache = subject.run_with_cache(ids)
+    assert torch.allclose(subject.read_stream(cache["layers.1.out"]), logits, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["gemma2", "granite"])
+def test_a_model_that_caps_or_scales_its_logits_has_a_head_and_a_note(family: str) -> None:
+    import transformers as t
+
+    sizes = {"vocab_size": 61, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"intermediate_size": 52, "num_key_value_heads": 2, "initializer_range": 0.2}
+    if family == "gemma2":
+        model = t.Gemma2ForCausalLM(t.Gemma2Config(head_dim=8, attn_implementation="eager", **sizes))
+    else:
+        model = t.GraniteForCausalLM(t.GraniteConfig(logits_scaling=3.0, residual_multiplier=0.5, **sizes))
+    found = find_anatomy(model.eval())
+    assert found.head == "lm_head"
+    assert found.norm == "model.norm"
+    assert not found.readout_exact
+    assert "lenses leave it out" in found.notes[0].en
+    assert ("mid" in found.layers[0].taps) == (family == "gemma2")
+
+
+def test_a_model_with_one_layer_is_found() -> None:
+    assert find_anatomy(tiny("gpt2", layers=1)).depth == 1
+
+
+def test_a_model_without_attention_says_what_was_seen() -> None:
+    model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 9))
+    with pytest.raises(StrangeModel, match="found no stack of layers") as problem:
+        find_anatomy(model)
+    assert "attention seen in: -" in str(problem.value)
+
+
+class Looped(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.blocks, self.head = nn.Embedding(11, 8), nn.ModuleList([Block()]), nn.Linear(8, 11)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.table(ids)
+        for _ in range(3):
+            x = self.blocks[0](x)
+        return self.head(x)
+
+
+def test_a_layer_called_in_a_loop_is_reported_by_name() -> None:
+    with pytest.raises(StrangeModel) as problem:
+        find_anatomy(Looped())
+    assert "called more than once: blocks.0" in str(problem.value)
+
+
+class TwoStacks(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(11, 8), nn.Linear(8, 11)
+        self.left = nn.ModuleList([Block(), Block()])
+        self.right = nn.ModuleList([Block(), Block()])
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.table(ids)
+        for block in (*self.left, *self.right):
+            x = block(x)
+        return self.head(x)
+
+
+def test_two_stacks_are_named_and_one_can_be_chosen() -> None:
+    with pytest.raises(StrangeModel, match="found 2 stacks of 2 layers") as problem:
+        find_anatomy(TwoStacks())
+    assert "left" in str(problem.value)
+    assert find_anatomy(TwoStacks(), layers="right").stack == "right"
+    with pytest.raises(UnknownName, match="layer stack"):
+        find_anatomy(TwoStacks(), layers="rigth")
+
+
+def test_a_model_that_cannot_run_on_ids_gives_its_reason() -> None:
+    class NeedsMore(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(5, 2)
+
+        def forward(self, ids: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
+            return self.table(ids) + picture
+
+    with pytest.raises(StrangeModel, match="picture"):
+        find_anatomy(NeedsMore())
+
+
+def test_watching_leaves_no_hook_and_no_mode_behind() -> None:
+    model = tiny("llama").train()
+    find_anatomy(model)
+    assert model.training
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_the_printed_anatomy_names_every_part() -> None:
+    text = str(find_anatomy(shared("gpt2")))
+    for part in ("transformer.h", "transformer.wpe", "transformer.ln_f", "lm_head", "transformer.h.0.attn"):
+        assert part in text

@@ -1,0 +1,90 @@
+"""Texts that people and scripts rely on, compared and reviewed like code.
+
+`GLASSWORKS_UPDATE_GOLDEN=1 pytest tests/golden` renews the files beside this one, on purpose.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from glassworks.cli.main import main
+
+HERE = Path(__file__).parent
+COMMANDS = ("doctor", "reproduce", "claims", "examine", "runs", "export")
+
+
+def compare(name: str, found: str) -> None:
+    path = HERE / name
+    if os.environ.get("GLASSWORKS_UPDATE_GOLDEN") == "1":
+        path.write_text(found, encoding="utf-8")
+    assert found == path.read_text(encoding="utf-8"), (
+        f"{name} changed; renew it with GLASSWORKS_UPDATE_GOLDEN=1 if meant"
+    )
+
+
+@pytest.fixture
+def help_of(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def ask(*words: str) -> str:
+        with pytest.raises(SystemExit) as stopped:
+            main([*words, "--help"])
+        assert stopped.value.code == 0
+        printed = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+        return "\n".join(line.rstrip() for line in printed.splitlines()) + "\n"
+
+    return ask
+
+
+def test_help(help_of):
+    pages = [("glassworks", help_of()), *((f"glassworks {name}", help_of(name)) for name in COMMANDS)]
+    compare("help.txt", "\n".join(f"=== {name}\n{text}" for name, text in pages))
+
+
+def test_options(help_of):
+    """Adding an option means editing this list on purpose."""
+    lines: list[str] = []
+    for name in COMMANDS:
+        box = help_of(name).partition(" options ─")[2]
+        lines.append(" ".join([name, *sorted(set(re.findall(r"│ (--[a-z][a-z-]*)", box)))]))
+    compare("options.txt", "\n".join(lines) + "\n")
+
+
+def test_errors(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "empty").mkdir()
+    cases = (
+        "reproduce",
+        "reproduce brith",
+        "reproduce birth --scale labtop",
+        "reproduce birth --only mian --scale smoke",
+        "reproduce birth --set widht=3",
+        "reproduce birth --set width",
+        "reproduce birth --set length=1",
+        "reproduce birth --resume abcd1234",
+        "reproduce birth --resume empty/",
+        "reproduce birth --device gpu",
+        "claims brith",
+        "claims check",
+        "claims check birth",
+        "runs show",
+        "runs show abcd1234",
+        "export abcd1234 --to html",
+        "examine empty --text a",
+        "examine empty --text-file latin.txt",
+        "examine empty --text a --tokens 1",
+        "examine empty --tokens one",
+        "examine absent.bin --text a",
+    )
+    told: list[str] = []
+    for case in cases:
+        code = main(case.split())
+        printed = capsys.readouterr()
+        assert printed.out == "", case
+        told.append(f"$ glassworks {case}\n{printed.err}[{code}]\n")
+    compare("errors.txt", "\n".join(told))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "latin.txt"]

@@ -1,0 +1,220 @@
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glassworks.core.text import Text, say
+from glassworks.evidence.claims import Outcome, Scale, Verdict
+from glassworks.evidence.statistics import Interval
+from glassworks.figures import ColourScale, Heading, Matrix, heatmap
+from glassworks.report import Check, FileLink, Page, Row, Section, SummaryLine, Table, render
+from glassworks.report.render import table_data, value_words
+from tests.figures.charts import KINDS, figure
+from tests.report.demo import demo_page
+
+VOID = {"meta", "link", "input", "br", "img", "hr"}
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[31m{{ 7 * 7 }}\"' &amp; \u202e"
+
+
+class Outline(HTMLParser):
+    """Tags with their attributes, and whether every opened tag is closed in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def values(self, attribute: str) -> list[str]:
+        return [attributes[attribute] for _, attributes in self.found if attribute in attributes]
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return render(demo_page())
+
+
+@pytest.fixture(scope="module")
+def outline(page: str) -> Outline:
+    return Outline(page)
+
+
+def hostile_page() -> Page:
+    text, label = say("one of {known}", known=HOSTILE), HOSTILE
+    picture = heatmap(
+        Heading(HOSTILE, text, text),
+        Matrix(np.ones((1, 1)), (label,), (text,), label, text),
+        ColourScale(label),
+    )
+    verdict = Verdict(HOSTILE, text, text, Outcome.HOLDS, Interval(1.0, 0.0, 2.0, 3), HOSTILE, text, (0,), Scale.SMOKE)
+    table = Table("t", text, (label, text), ((label, 1.0),), text)
+    return Page(
+        title=text, lead=text, summary=(SummaryLine(text, HOSTILE),), passport=(Row(text, label),),
+        fidelity=(Check(text, label, True),), verdicts=(verdict,),
+        sections=(Section("s", text, (text,), (picture,), (table,)),),
+        limits=(text,), cost=(Row(text, label),), files=(FileLink(HOSTILE, text),), command=HOSTILE,
+    )  # fmt: skip
+
+
+def test_hostile_strings_stay_text_everywhere() -> None:
+    page = render(hostile_page())
+    outline = Outline(page)
+    assert "\x1b" not in page
+    assert "\u202e" not in page
+    assert "49" not in "".join(outline.words)
+    assert "{{ 7 * 7 }}" in "".join(outline.words)
+    assert not [name for _, attributes in outline.found for name in attributes if name.startswith("on")]
+    assert not [tag for tag, _ in outline.found if tag in ("img", "iframe", "object", "link")]
+    scripts = [attributes for tag, attributes in outline.found if tag == "script"]
+    # Two tables of data and the one script of the page.
+    assert [a.get("type") for a in scripts] == ["application/json", "application/json", None]
+
+
+def test_a_file_link_cannot_leave_its_meaning() -> None:
+    page = dataclasses.replace(
+        demo_page(), files=(FileLink("javascript:alert(1)", Text("x")), FileLink("a b.csv", Text("y")))
+    )
+    links = [a["href"] for tag, a in Outline(render(page)).found if tag == "a" and not a["href"].startswith("#")]
+    assert links == ["javascript%3Aalert%281%29", "a%20b.csv"]
+
+
+def test_nothing_is_fetched(page: str, outline: Outline) -> None:
+    assert not [value for value in outline.values("src")]
+    outside = [href for href in outline.values("href") if re.match(r"[a-z]+:", href)]
+    assert outside == []
+    assert "@import" not in page
+    assert not re.findall(r"url\((?!#)", page)
+    policy = next(a["content"] for _, a in outline.found if a.get("http-equiv"))
+    assert policy.startswith("default-src 'none'")
+    assert "script-src 'sha256-" in policy
+
+
+def test_the_policy_lets_exactly_our_script_run(page: str) -> None:
+    import base64
+    import hashlib
+
+    (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in page
+
+
+def test_every_id_is_unique_and_every_link_arrives(outline: Outline) -> None:
+    ids = outline.values("id")
+    assert len(ids) == len(set(ids)) > 50
+    anchors = {href[1:] for href in outline.values("href") if href.startswith("#")}
+    labels = {name for value in outline.values("aria-labelledby") for name in value.split()}
+    assert anchors | labels | set(outline.values("for")) <= set(ids)
+
+
+def test_the_parts_stand_in_the_promised_order(outline: Outline) -> None:
+    sections = [a["id"] for tag, a in outline.found if tag == "section"]
+    assert sections == [
+        "summary", "passport", "fidelity", "verdicts", "training", "attention", "lens-grid",
+        "limits", "cost", "data",
+    ]  # fmt: skip
+
+
+def test_every_figure_has_a_text_alternative_and_its_data(outline: Outline, page: str) -> None:
+    pictures = [a for tag, a in outline.found if tag == "svg" and a.get("role") == "img"]
+    assert len(pictures) == 5
+    assert all(a.get("aria-labelledby") for a in pictures)
+    for name, data in re.findall(r'<script type="application/json" data-table="([^"]+)">(.*?)</script>', page):
+        columns = json.loads(data)
+        assert len({len(column) for column in columns.values()}) == 1, name
+
+
+def test_both_languages_are_inside_and_the_chosen_one_is_shown(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert '<span class="lang-en" lang="en">Verdicts</span><span class="lang-zh" lang="zh">判定</span>' in page
+    assert '<html lang="en">' in page
+    assert 'id="language-en" value="en" checked' in page
+    monkeypatch.setenv("GLASSWORKS_LANG", "zh")
+    chinese = render(demo_page())
+    assert '<html lang="zh-Hans">' in chinese
+    assert 'id="language-zh" value="zh" checked' in chinese
+
+
+def test_a_failed_fidelity_check_is_said_before_anything_else(page: str) -> None:
+    assert "read nothing below as a fact" in page
+    good = dataclasses.replace(demo_page(), fidelity=(Check(Text("same"), "0", True),))
+    assert "read nothing below as a fact" not in render(good)
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_every_verdict_has_its_word_beside_its_colour(page: str, outcome: Outcome) -> None:
+    word = outcome.value.replace("_", " ")
+    badge = f'<td><span class="badge {outcome.value}"><span class="lang-en" lang="en">{word}<'
+    assert page.count(badge) == 1
+
+
+def test_a_value_has_interval_and_unit_or_is_a_dash() -> None:
+    def shown(value: Interval) -> str:
+        text = Text("x")
+        return value_words(Verdict("k", text, text, Outcome.HOLDS, value, "nats", text, (), Scale.PAPER))
+
+    nan = float("nan")
+    assert shown(Interval(-1.5, -2.0, -1.0, 3)) == "−1.5 [−2, −1] nats"
+    assert shown(Interval(1.5, nan, nan, 1)) == "1.5 nats"
+    assert shown(Interval(nan, nan, nan, 0)) == "–"
+
+
+def test_table_cells_are_rounded_for_the_eye_and_whole_in_the_data() -> None:
+    table = Table("t", Text("x"), ("a", "b"), ((0.123456789, None), (-1e-9, "words"), (float("nan"), True)))
+    page = render(Page(Text("p"), sections=(Section("s", Text("s"), tables=(table,)),)))
+    assert '<td class="number">0.1235</td>' in page
+    assert '<td class="number">−1e−09</td>' in page
+    assert table_data(table) == {"a": [0.123456789, -1e-9, None], "b": [None, "words", True]}
+
+
+def test_an_anchor_used_twice_or_leading_nowhere_is_our_own_mistake() -> None:
+    section = Section("s", Text("s"))
+    with pytest.raises(AssertionError, match="twice"):
+        render(Page(Text("p"), sections=(section, section)))
+    with pytest.raises(AssertionError, match="nowhere"):
+        render(Page(Text("p"), summary=(SummaryLine(Text("x"), "nowhere"),), sections=(section,)))
+
+
+def test_an_empty_page_renders() -> None:
+    Outline(render(Page(Text("nothing was measured"))))
+
+
+def test_equal_pages_are_equal_files_and_small(page: str) -> None:
+    assert render(demo_page()) == page
+    assert len(page.encode()) < 400_000
+
+
+def test_every_chart_can_stand_on_one_page() -> None:
+    figures = tuple(figure(kind) for kind in KINDS)
+    outline = Outline(render(Page(Text("p"), sections=(Section("all", Text("all"), figures=figures),))))
+    ids = outline.values("id")
+    assert len(ids) == len(set(ids))
+
+
+def test_the_page_works_without_its_script(page: str, tmp_path: Path) -> None:
+    silent = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    outline = Outline(silent)
+    buttons = [a for tag, a in outline.found if tag == "p" and a.get("class") == "tools"]
+    assert buttons
+    assert all("hidden" in a for a in buttons)
+    assert ":root:has(#language-zh:checked) .lang-en" in silent
+    assert ":root:has(#theme-dark:checked)" in silent
