@@ -48,7 +48,14 @@ def _table(rows: list[Ratio]) -> Table:
         ours, theirs = (sorted(t)[len(t) // 2] for t in (one.ours, one.theirs))
         facts = "\n".join(f"{k}: {v}" for k, v in one.facts.items())
         table.add_row(
-            one.what, one.against, one.target, f"{ours:.3g} s", f"{theirs:.3g} s", f"{one.ratio:.2f}", "yes" if one.met else "NO", facts
+            one.what,
+            one.against,
+            one.target,
+            f"{ours:.3g} s",
+            f"{theirs:.3g} s",
+            f"{one.ratio:.2f}",
+            "yes" if one.met else "NO",
+            facts,
         )
     return table
 

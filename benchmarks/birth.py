@@ -32,7 +32,9 @@ def generation(runs: int) -> Ratio:
     )
     written = 512 * 257 * 8
     facts = {"bytes of tokens": written, "tokens per second": round(512 * 256 / sorted(times[0])[len(times[0]) // 2])}
-    return row("bigram batch generation, 512 x 256, K=5 random", "plain Python and numpy loop", ("100x", 100), times, facts)
+    return row(
+        "bigram batch generation, 512 x 256, K=5 random", "plain Python and numpy loop", ("100x", 100), times, facts
+    )
 
 
 def step_flops(batch: int, width: int, length: int = 256, vocabulary: int = 65) -> float:
@@ -69,7 +71,9 @@ def training_step(runs: int, batch: int = 512, width: int = 128) -> Ratio:
         "bytes of attention scores": 2 * batch * 256 * 256 * 2,
         "precision": ours.precision,
     }
-    return row(f"training step of the simplified model, {batch} x 256, d={width}", "eager float32", ("1.8x", 1.8), times, facts)
+    return row(
+        f"training step of the simplified model, {batch} x 256, d={width}", "eager float32", ("1.8x", 1.8), times, facts
+    )
 
 
 def _bare_run(spec) -> _Run:
@@ -93,7 +97,13 @@ def time_to_head(runs: int, level: float = 0.9, limit: float = 1800.0) -> Ratio:
         theirs.append(seconds)
         steps.append(count)
     facts = {"steps ours": steps[::2], "steps published": steps[1::2], "batch ours": 64, "batch published": 512}
-    return row("start to in-context accuracy > 90 %, laptop preset", "published recipe, eager float32", ("5x", 5), (ours, theirs), facts)
+    return row(
+        "start to in-context accuracy > 90 %, laptop preset",
+        "published recipe, eager float32",
+        ("5x", 5),
+        (ours, theirs),
+        facts,
+    )
 
 
 class _Reached(Exception):

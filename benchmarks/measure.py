@@ -26,7 +26,9 @@ class Ratio:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def alternate(ours: Callable[[], Any], theirs: Callable[[], Any], runs: int, warm: int = 1) -> tuple[list[float], list[float]]:
+def alternate(
+    ours: Callable[[], Any], theirs: Callable[[], Any], runs: int, warm: int = 1
+) -> tuple[list[float], list[float]]:
     """Seconds of each run; the two take turns, so that a busy moment of the machine hits both."""
     for _ in range(warm):
         ours()
@@ -58,7 +60,11 @@ def gemm_rate(dtype: torch.dtype, size: int = 1024, precision: str = "highest") 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     name = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")),
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
         platform.processor(),
     )
     return {
@@ -74,7 +80,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def row(what: str, against: str, target: tuple[str, float], times: tuple[list[float], list[float]], facts: dict[str, Any]) -> Ratio:
+def row(
+    what: str, against: str, target: tuple[str, float], times: tuple[list[float], list[float]], facts: dict[str, Any]
+) -> Ratio:
     """A row whose ratio is theirs / ours in medians; met when it reaches the target."""
     ratio = statistics.median(times[1]) / statistics.median(times[0])
     return Ratio(what, against, target[0], *times, ratio, ratio >= target[1], facts)

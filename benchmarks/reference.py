@@ -31,7 +31,9 @@ def sample_sequence(rng: np.random.Generator, unigram: np.ndarray, bigram: np.nd
     return tokens, occurrence
 
 
-def sample_batch(rng: np.random.Generator, unigram: np.ndarray, bigram: np.ndarray, triggers: int, size: int, length: int):
+def sample_batch(
+    rng: np.random.Generator, unigram: np.ndarray, bigram: np.ndarray, triggers: int, size: int, length: int
+):
     """A batch as tensors: inputs, targets, occurrence."""
     rows = [sample_sequence(rng, unigram, bigram, triggers, length) for _ in range(size)]
     tokens = torch.tensor([row[0] for row in rows])

@@ -3,6 +3,7 @@
 from math import nan
 from typing import Literal
 
+import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -27,7 +28,7 @@ class StreamLength(Instrument):
     def read(self, subject: Subject, batch: TokenBatch, activations: Activations | None = None) -> Measurement:
         """Numbers with a name, a unit and labelled axes."""
         found = self._captured(subject, batch, activations)
-        lengths = [float(found["out", layer].norm(dim=-1).mean()) for layer in range(subject.anatomy.depth)]
+        lengths = np.array([float(found["out", layer].norm(dim=-1).mean()) for layer in range(subject.anatomy.depth)])
         layers = {"layer": tuple(range(len(lengths)))}
         return Measurement("stream_length", Text("length of the stream"), lengths, ("layer",), layers, "norm")
 

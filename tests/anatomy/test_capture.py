@@ -266,6 +266,30 @@ def test_torchs_own_multihead_attention_shows_its_map() -> None:
     assert torch.allclose(cache["pattern", 0].sum(-1), torch.ones(1, 2, 3), atol=1e-6)
 
 
+def test_a_sink_column_that_no_key_answers_to_is_not_in_the_map() -> None:
+    import transformers as t
+
+    sizes = {"vocab_size": 61, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 8}
+    sizes |= {"intermediate_size": 16, "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2}
+    config = t.GptOssConfig(initializer_range=0.2, rope_parameters={"rope_type": "default", "rope_theta": 1e4}, **sizes)
+    config._attn_implementation = "eager"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = t.GptOssForCausalLM(config).eval()
+    subject = Subject.of(model)
+    with torch.no_grad():
+        plain = model(IDS).logits
+    logits, cache = subject.run_with_cache(IDS)
+    assert torch.equal(logits, plain)
+    maps = cache["pattern", 1]
+    assert maps.shape == (2, 4, 13, 13)
+    assert float(maps.sum(-1).max()) < 1.0
+    mixed = maps @ cache["v", 1].transpose(1, 2).repeat_interleave(2, dim=1)
+    assert torch.allclose(mixed.transpose(1, 2), cache["z", 1], atol=1e-6)
+    edited = subject.run_with_hooks(IDS, [("*pattern", lambda t, hook: t.clone())])
+    assert torch.allclose(edited, plain, atol=1e-6)
+
+
 def test_asking_for_what_was_not_captured_says_how_to_get_it() -> None:
     _, cache = examined("gpt2").run_with_cache(IDS, "layers.0.in")
     with pytest.raises(InvalidInput, match="was not captured") as problem:

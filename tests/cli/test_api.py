@@ -53,7 +53,8 @@ def test_an_unknown_setting_scale_or_experiment_is_named_from_python_too(tmp_pat
 
 def test_the_main_model_of_a_run_is_the_first_that_it_trains(tmp_path):
     run = finished_run(tmp_path)
-    assert main_model(BIRTH, run) == stored_main_model(tmp_path)
+    stored = stored_main_model(tmp_path)
+    assert main_model(BIRTH, run) == stored
     with pytest.raises(AttributeError):
         gw.reprdouce  # noqa: B018 - asking is the test
 

@@ -11,27 +11,29 @@ def dots(line: str) -> int:
 
 
 def test_a_flat_curve_at_the_top_fills_the_first_line_only():
-    top, bottom = braille_curve([(0, 1.0), (10, 1.0)], 10, 5, 2)
+    top, bottom = braille_curve([(0.0, 1.0), (10.0, 1.0)], 10.0, 5, 2)
     assert dots(top) == 10
     assert bottom == BLANK * 5
 
 
 def test_a_curve_reaches_only_as_far_as_its_points():
-    (line,) = braille_curve([(0, 0.0), (5, 0.0)], 10, 10, 1)
+    (line,) = braille_curve([(0.0, 0.0), (5.0, 0.0)], 10.0, 10, 1)
     assert line[:4] == chr(0x28C0) * 4
     assert line[6:] == BLANK * 4
 
 
 def test_a_jump_leaves_no_gap():
-    lines = braille_curve([(0, 0.0), (1, 1.0), (100, 1.0)], 100, 10, 3)
+    lines = braille_curve([(0.0, 0.0), (1.0, 1.0), (100.0, 1.0)], 100.0, 10, 3)
     assert all(ord(line[0]) != 0x2800 for line in lines)
 
 
 def test_values_beyond_the_frame_are_clipped_and_missing_ones_left_out():
     nan = float("nan")
-    assert braille_curve([(0, nan)], 10, 4, 1) == [BLANK * 4]
-    assert braille_curve([], 10, 4, 1) == [BLANK * 4]
-    assert braille_curve([(0, 7.0), (10, nan), (10, 7.0)], 10, 4, 1) == braille_curve([(0, 1.0), (10, 1.0)], 10, 4, 1)
+    assert braille_curve([(0.0, nan)], 10.0, 4, 1) == [BLANK * 4]
+    assert braille_curve([], 10.0, 4, 1) == [BLANK * 4]
+    assert braille_curve([(0.0, 7.0), (10.0, nan), (10.0, 7.0)], 10.0, 4, 1) == braille_curve(
+        [(0.0, 1.0), (10.0, 1.0)], 10.0, 4, 1
+    )
 
 
 @given(
@@ -40,5 +42,5 @@ def test_values_beyond_the_frame_are_clipped_and_missing_ones_left_out():
     st.integers(1, 5),
 )
 def test_the_frame_never_changes_its_size(points, width, height):
-    lines = braille_curve(sorted(points, key=lambda point: point[0]), 100, width, height)
+    lines = braille_curve(sorted(points, key=lambda point: point[0]), 100.0, width, height)
     assert [len(line) for line in lines] == [width] * height

@@ -23,12 +23,12 @@ def test_a_report_and_figures_are_copied(tmp_path, capsys, kind, name):
 
 def test_tables_are_tidy_and_verdicts_come_along(tmp_path, capsys):
     exported(capsys, finished_run(tmp_path), "csv", tmp_path / "there")
-    rows = list(csv.DictReader((tmp_path / "there" / "wide.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "there" / "wide.csv").read_text().splitlines()))
     assert [(row["seed"], row["value"], row["unit"]) for row in rows] == [
         ("0", "0.5", "fraction"),
         ("1", "0.7", "fraction"),
     ]
-    verdicts = list(csv.DictReader((tmp_path / "there" / "verdicts.csv").open()))
+    verdicts = list(csv.DictReader((tmp_path / "there" / "verdicts.csv").read_text().splitlines()))
     assert len(verdicts) == len(BIRTH.claims)
 
 

@@ -85,7 +85,7 @@ def test_other_news_is_kept(clock):
 
 def test_plain_lines_come_every_fifty_steps_or_five_seconds_and_at_the_end(clock):
     stream = io.StringIO()
-    lines = PlainLines(stream, clock)
+    lines = PlainLines(lambda line: print(line, file=stream), clock)
     lines(RunStarted(command="x", resumed=True))
     lines(Planned(trainings={"a": 100}))
     lines(started("a"))

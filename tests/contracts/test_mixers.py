@@ -20,15 +20,11 @@ pytestmark = pytest.mark.parametrize("spec", [variant() for variant in MIXERS], 
 each_size = pytest.mark.parametrize("heads", SIZES, ids=lambda h: f"{h.query_heads}q{h.kv_heads}kv")
 
 
-def drawn(
-    heads: Heads, tokens: int, batch: int = 2, value_width: int | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
+def drawn(heads: Heads, tokens: int, batch: int = 2, value_width: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
     chance = torch.Generator().manual_seed(tokens)
 
     def numbers(count: int, width: int) -> Tensor:
-        return torch.randn(
-            batch, count, tokens, width, generator=chance, dtype=torch.float64, requires_grad=True
-        )
+        return torch.randn(batch, count, tokens, width, generator=chance, dtype=torch.float64, requires_grad=True)
 
     return (
         numbers(heads.query_heads, heads.head_width),
@@ -66,9 +62,7 @@ def test_is_linear_in_the_values(spec: MixerSpec, heads: Heads) -> None:
     q, k, v = drawn(heads, 7)
     other = drawn(heads, 8)[2][:, :, :7]
     mixer = spec.build(heads)
-    assert_close(
-        mixer(q, k, 2 * v - 3 * other).out, 2 * mixer(q, k, v).out - 3 * mixer(q, k, other).out, **CLOSE
-    )
+    assert_close(mixer(q, k, 2 * v - 3 * other).out, 2 * mixer(q, k, v).out - 3 * mixer(q, k, other).out, **CLOSE)
 
 
 @each_size
@@ -84,9 +78,7 @@ def test_one_hot_values_show_the_attention_map(spec: MixerSpec, heads: Heads) ->
 
 @each_size
 @pytest.mark.parametrize("cuts", [[1], [4, 5], [2, 7, 8, 12], list(range(1, 13))], ids=str)
-def test_may_be_cut_anywhere_when_the_memory_is_handed_on(
-    spec: MixerSpec, heads: Heads, cuts: list[int]
-) -> None:
+def test_may_be_cut_anywhere_when_the_memory_is_handed_on(spec: MixerSpec, heads: Heads, cuts: list[int]) -> None:
     qkv = drawn(heads, 13)
     mixer = spec.build(heads)
     assert_close(in_pieces(mixer, qkv, cuts), mixer(*qkv).out, **CLOSE)
@@ -105,9 +97,7 @@ def test_gradients_flow_through_the_memory(spec: MixerSpec, heads: Heads) -> Non
     qkv = drawn(heads, 6)
     mixer = spec.build(heads)
     whole = torch.autograd.grad(mixer(*qkv).out.square().sum(), qkv)
-    for one, other in zip(
-        torch.autograd.grad(in_pieces(mixer, qkv, [2, 3]).square().sum(), qkv), whole, strict=True
-    ):
+    for one, other in zip(torch.autograd.grad(in_pieces(mixer, qkv, [2, 3]).square().sum(), qkv), whole, strict=True):
         assert_close(one, other, **CLOSE)
 
 

@@ -31,7 +31,7 @@ def links(text: str) -> list[str]:
 
 def paths(text: str) -> list[str]:
     """Paths of the repository in backticks, such as `src/glassworks/core/spec.py`; patterns are left out."""
-    found = re.findall(r"`((?:%s)/[\w./-]+)`" % "|".join(TOP_FOLDERS), text)
+    found = re.findall(rf"`((?:{'|'.join(TOP_FOLDERS)})/[\w./-]+)`", text)
     return [path for path in found if not re.search(r"/x\.py$|/NN_", path)]
 
 
@@ -40,6 +40,7 @@ def commands(text: str) -> Iterator[list[str]]:
     blocks = re.findall(r"^```(?:sh|bash|console)?\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     lines += re.findall(r"`(glassworks [^`…]+)`", text)
+    lines = [line for line in lines if "..." not in line]
     for line in lines:
         words = shlex.split(line.removeprefix("$ "), comments=True)
         if words and Path(words[0]).name == "glassworks":

@@ -10,7 +10,10 @@ from glassworks.tensors.seeds import Seed
 from glassworks.training.loop import TrainingOptions, train
 from glassworks.training.spec import TrainingSpec
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine"),
+]
 
 
 def test_batches_on_the_device_keep_the_world():
@@ -26,10 +29,17 @@ def test_batches_on_the_device_keep_the_world():
 def test_training_reaches_the_same_loss_as_on_the_cpu(tmp_path, precision):
     task = Bigram(length=64)
     spec = TrainingSpec(
-        task=task, model=simplified_model(task, 64), steps=120, batch=32, frozen=FROZEN, loss_on="in_context", precision=precision
+        task=task,
+        model=simplified_model(task, 64),
+        steps=120,
+        batch=32,
+        frozen=FROZEN,
+        loss_on="in_context",
+        precision=precision,
     )
     runs = [
-        train(spec, TrainingOptions(store=tmp_path / kind, device=torch.device(kind)), EventLog()) for kind in ("cpu", "cuda")
+        train(spec, TrainingOptions(store=tmp_path / kind, device=torch.device(kind)), EventLog())
+        for kind in ("cpu", "cuda")
     ]
     ends = [sum(run.history.metrics["loss"][-3:]) / 3 for run in runs]
     # Batches differ (each device has its own generator), so only the level is compared.
@@ -38,9 +48,13 @@ def test_training_reaches_the_same_loss_as_on_the_cpu(tmp_path, precision):
 
 def test_a_compiled_training_equals_the_plain_one(tmp_path):
     task = Bigram(length=64)
-    spec = TrainingSpec(task=task, model=simplified_model(task, 64), steps=30, batch=16, frozen=FROZEN, precision="float32")
+    spec = TrainingSpec(
+        task=task, model=simplified_model(task, 64), steps=30, batch=16, frozen=FROZEN, precision="float32"
+    )
     losses = [
-        train(spec, TrainingOptions(store=tmp_path / str(c), device=torch.device("cuda"), compile=c), EventLog()).history.metrics["loss"]
+        train(
+            spec, TrainingOptions(store=tmp_path / str(c), device=torch.device("cuda"), compile=c), EventLog()
+        ).history.metrics["loss"]
         for c in (False, True)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)

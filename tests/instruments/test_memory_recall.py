@@ -129,7 +129,7 @@ def test_the_instrument_reads_the_subjects_world_and_draws_it() -> None:
     found = MemoryRecall().of(subject, WORLD)
     assert found.values.shape == (len(MEMORIES), 2)
     assert found.at(quantity="value").values[0] > 0.95
-    assert "W_O of layer 1" in MemoryRecall().draw(found).svg("light", "en")
+    assert "W_O, layer 1" in MemoryRecall().draw(found).svg("light", "en")
 
 
 @pytest.mark.parametrize("memory", ["w_o2", "w_k1", "w_k2"])

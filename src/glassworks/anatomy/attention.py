@@ -98,30 +98,30 @@ class AttentionWatch(TorchFunctionMode):
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
         if listener is None or scores.ndim != 4 or dim not in (-1, 3):
             return func(*args, **kwargs)
-        if self._product is not None and self._product[2].numel() == scores.numel():
-            queries, keys, _ = self._product
-            _show(
-                listener,
-                "q",
-                _with_heads(queries, scores),
-                source=say("the model computes its scores itself"),
-            )
-            _show(
-                listener,
-                "k",
-                _with_heads(keys.transpose(-1, -2), scores),
-                source=say("the model computes its scores itself"),
-            )
-        self._product = None
-        changed = listener.see("scores", scores) if listener.wants("scores") else None
-        if changed is not None:
-            args, kwargs = ((changed, *args[1:]), kwargs) if args else (args, {**kwargs, "input": changed})
+        keys = self._show_factors(listener, scores)
+        # Some models append a column that no key answers to (an attention sink) and drop it after the softmax.
+        shown = _heard(listener, "scores", scores[..., :keys])
+        if shown.data_ptr() != scores.data_ptr():
+            whole = torch.cat([shown, scores[..., keys:]], dim=-1)
+            args, kwargs = ((whole, *args[1:]), kwargs) if args else (args, {**kwargs, "input": whole})
         pattern = func(*args, **kwargs)
-        if listener.wants("pattern"):
-            replaced = listener.see("pattern", pattern)
-            pattern = pattern if replaced is None else replaced.to(pattern.dtype)
-        self._waiting = (pattern, listener)
-        return pattern
+        part = pattern[..., :keys]
+        heard = _heard(listener, "pattern", part)
+        self._waiting = (heard, listener)
+        return pattern if heard is part else torch.cat([heard, pattern[..., keys:]], dim=-1)
+
+    def _show_factors(self, listener: Listener, scores: Tensor) -> int:
+        """Hands over the queries and keys whose product became these scores; returns the number of keys."""
+        product, self._product = self._product, None
+        if product is None:
+            return scores.shape[-1]
+        queries, keys, out = product
+        count = out.shape[-1]
+        if scores.numel() // scores.shape[-1] * count != out.numel() or count > scores.shape[-1]:
+            return scores.shape[-1]
+        _show(listener, "q", _with_heads(queries, scores), say("the model computes its scores itself"))
+        _show(listener, "k", _with_heads(keys.transpose(-1, -2), scores), say("the model computes its scores itself"))
+        return count
 
     def _on_product(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         left, right = _factors(args, kwargs, offset=1 if func in _PRODUCTS_WITH_BIAS else 0)

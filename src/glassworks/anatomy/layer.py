@@ -69,9 +69,9 @@ def read_layer(call: SeenCall) -> LayerPlaces:
 
 def norm_like(call: SeenCall) -> bool:
     """Whether a leaf owns vectors only, keeps the shape and changes the values: a normalisation."""
-    tensors = [*call.module.parameters()]
-    keeps = call.hidden is not None and call.out is not None and call.hidden.shape == call.out.shape
-    return keeps and call.is_leaf and all(t.ndim <= 1 for t in tensors) and not same(call.hidden, call.out)  # type: ignore[arg-type]
+    if call.hidden is None or call.out is None or call.hidden.shape != call.out.shape or not call.is_leaf:
+        return False
+    return all(t.ndim <= 1 for t in call.module.parameters()) and not same(call.hidden, call.out)
 
 
 def _find_mixer(call: SeenCall) -> tuple[SeenCall | None, SeenAttention | None]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from glassworks.cli.finding import experiment_of, find_run
 from glassworks.cli.reproduce import scale_of
-from glassworks.core.errors import NotFound
+from glassworks.core.errors import NotFound, UnknownName
 from glassworks.experiments import EXPERIMENTS
 from glassworks.experiments.results import Results, main_model
 from glassworks.experiments.run import RunOptions, run_experiment
@@ -115,7 +115,8 @@ def _run_of(source: str | Path, out: Path) -> RunFolder | None:
         return None
     try:
         return find_run(str(source), out)
-    except NotFound:
+    except (NotFound, UnknownName):
+        # No run of ours: a model folder that is not there, or a name on the hub.
         return None
 
 

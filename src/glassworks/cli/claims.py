@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from glassworks.cli.finding import experiment_of, find_run
 from glassworks.cli.options import Claims
 from glassworks.cli.speak import counted, print_json, remarks, results, verdict_json, verdict_table
-from glassworks.core.errors import BrokenFile, GlassworksError, InvalidInput
+from glassworks.core.errors import BrokenFile, GlassworksError, InvalidInput, UnknownName
 from glassworks.core.runs import RunFolder, list_runs
 from glassworks.core.text import say
 from glassworks.evidence.claims import Claim, Finding, Outcome, Scale, Verdict
@@ -38,7 +38,15 @@ class Standing:
 
 def claims(command: Claims) -> int:
     """Lists or checks."""
-    return _check(command) if command.action == "check" else _list(command)
+    match command.action:
+        case "check":
+            return _check(command)
+        case "list":
+            return _list(command)
+        case name if command.experiment is None and name in EXPERIMENTS.kinds:
+            return _list(replace(command, action="list", experiment=name))
+        case other:
+            raise UnknownName("experiment", other, EXPERIMENTS.kinds, next_command="glassworks claims --help")
 
 
 def _list(command: Claims) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from glassworks.training.spec import TrainingSpec
 
 # Small matrices, attention, batches and probes keep a training far below the machine's best matrix product.
-SHARE_OF_RATE = 0.2
+SHARE_OF_RATE = {"bfloat16": 0.15, "float32": 0.4}
 # Below this a preset is called fast: a person stays at the screen.
 FAST_SECONDS = 240.0
 
@@ -68,10 +68,15 @@ def examine_machine(command: Doctor) -> Findings:
     dtype = str(choose_dtype(command.dtype, device)).removeprefix("torch.")
     is_fast = has_fast_bfloat16(device)
     rates = gemm_rates(device)
-    used = next(r for r in rates if r.name == ("bfloat16" if is_fast else "float32"))
+    used = next(rate for rate in rates if rate.name == _format_used(is_fast))
     disk = free_disk(Path(command.out))
-    estimates = estimate_presets(used.operations_per_second * SHARE_OF_RATE)
+    estimates = estimate_presets(used.operations_per_second * SHARE_OF_RATE[used.name])
     return Findings(device, dtype, is_fast, memory(device), processor(), disk, rates, estimates)
+
+
+def _format_used(fast_bfloat16: bool) -> str:
+    """The number format in which trainings multiply here, unless told otherwise."""
+    return "bfloat16" if fast_bfloat16 else "float32"
 
 
 def estimate_presets(operations_per_second: float) -> tuple[Estimate, ...]:
@@ -138,7 +143,7 @@ def _show(found: Findings, out: Path) -> None:
         str(
             say(
                 "The times are estimates: counted operations at {share} of the measured rate. Equal trainings run once and are kept.",
-                share=f"{SHARE_OF_RATE:.0%}",
+                share=f"{SHARE_OF_RATE[_format_used(found.fast_bfloat16)]:.0%}",
             )
         ),
         style="dim",

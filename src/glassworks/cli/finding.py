@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from glassworks.core.errors import InvalidInput, NotFound, UnknownName
@@ -24,7 +25,7 @@ def find_run(given: str, out: Path) -> RunFolder:
         if not here:
             raise NotFound(
                 say("no run of {experiment} in {folder}", experiment=given, folder=str(out / "runs")),
-                next_command=f"glassworks reproduce {given} --out {out}",
+                next_command=f"glassworks reproduce {given}{out_flag(out)}",
             )
         return RunFolder.open(here[0].path)
     if len(given) >= _SHORTEST_DIGEST:
@@ -42,7 +43,12 @@ def find_run(given: str, out: Path) -> RunFolder:
             given=given,
             next_command="glassworks reproduce birth",
         )
-    raise UnknownName("run", given, [run.path.name for run in here], next_command=f"glassworks runs --out {out}")
+    raise UnknownName("run", given, [run.path.name for run in here], next_command=f"glassworks runs{out_flag(out)}")
+
+
+def out_flag(out: Path) -> str:
+    """`--out` for a command line, nothing where it is the present folder anyway."""
+    return "" if out == Path() else f" --out {shlex.quote(str(out))}"
 
 
 def experiment_of(run: RunFolder) -> Experiment:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from glassworks.cli.braille import braille_curve
 from glassworks.cli.speak import duration_words, remarks
@@ -37,7 +37,7 @@ def shown(title: str) -> Generator[Callable[[Event], None]]:
         with _dashboard(title) as listener:
             yield listener
     else:
-        yield PlainLines(sys.stderr)
+        yield PlainLines(lambda line: print(line, file=sys.stderr, flush=True))
 
 
 @contextmanager
@@ -160,9 +160,9 @@ def _chart(current: Curves, key: str, name: str, colour: str, width: int) -> Ren
 class PlainLines:
     """A listener that writes a line when something begins or ends, and at most every 50 steps or 5 seconds between."""
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, write: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> None:
         self.watch = Watch(clock)
-        self._stream, self._clock = stream, clock
+        self._write, self._clock = write, clock
         self._last_time, self._last_step = clock(), 0
 
     def __call__(self, event: Event) -> None:
@@ -170,7 +170,7 @@ class PlainLines:
         self.watch(event)
         line = self._line(event)
         if line is not None:
-            print(line, file=self._stream, flush=True)
+            self._write(line)
 
     def _line(self, event: Event) -> str | None:
         match event:

@@ -85,8 +85,13 @@ class Claims:
     """Every claim with its newest verdict."""
 
     action: Annotated[
-        Positional[Literal["list", "check"]],
-        _arg(say("list shows the newest verdicts; check judges a run again from its folder, without torch.")),
+        Positional[str],
+        _arg(
+            say(
+                "list (or an experiment) shows the newest verdicts; check judges a run again from its folder, without torch."
+            ),
+            metavar="list|check",
+        ),
     ] = "list"
     experiment: Annotated[Positional[str | None], _arg(say("The experiment, e.g. birth."), metavar="EXPERIMENT")] = None
     run: _Run = None

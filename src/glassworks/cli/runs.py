@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glassworks.cli.finding import find_run
+from glassworks.cli.finding import find_run, out_flag
 from glassworks.cli.options import Runs
 from glassworks.cli.speak import (
     counted,
@@ -94,7 +94,7 @@ def runs(command: Runs) -> int:
 def _asked(command: Runs, out: Path) -> RunFolder:
     if command.run is None:
         raise InvalidInput(
-            say("which run?"), right=say("a run folder or its digest"), next_command=f"glassworks runs --out {out}"
+            say("which run?"), right=say("a run folder or its digest"), next_command=f"glassworks runs{out_flag(out)}"
         )
     return find_run(command.run, out)
 

@@ -105,7 +105,7 @@ def counted(verdicts: Sequence[Verdict]) -> Text:
     )
 
 
-def duration_words(seconds: float) -> str:
+def duration_words(seconds: int | float) -> str:
     """A length of time as a person would say it: 42 s, 3:05 min, 2:10 h."""
     if seconds < 60:
         return f"{seconds:.0f} s"
@@ -114,7 +114,7 @@ def duration_words(seconds: float) -> str:
     return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02d} h"
 
 
-def size_words(count: float) -> str:
+def size_words(count: int | float) -> str:
     """A number of bytes in decimal units, as disks are sold."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:

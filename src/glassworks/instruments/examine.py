@@ -280,7 +280,8 @@ def _summary(found: Examination) -> list[SummaryLine]:
         lines.append(_lens_line(found.readings["logit_lens"]))
     if "memory_recall" in found.readings:
         recall = found.readings["memory_recall"]
-        best = {m: recall.measurement.at(memory=m, quantity="value").values for m in ("w_o2", "w_k2", "w_k1_first_64")}
+        table = recall.measurement.at(quantity="value")
+        best = dict(zip(table.coords["memory"], table.values, strict=True))
         told = say(
             "Of what an induction head must remember, W_O of layer 1 holds {output}, W_K of layer 1 {match}, W_K of layer 0 {position}.",
             output=_share(best["w_o2"]), match=_share(best["w_k2"]), position=_share(best["w_k1_first_64"]),
@@ -314,11 +315,13 @@ def _head_lines(found: Examination) -> list[SummaryLine]:
 def _lens_line(reading: Reading) -> SummaryLine:
     table = reading.measurement
     last = table.at(stage=table.coords["stage"][-1], position=table.coords["position"][-1])
-    token = int(last.at(quantity="token 1").values)
+    found = dict(zip(last.coords["quantity"], last.values, strict=True))
+    token = int(found["token 1"])
     told = say(
         "After the last token the model says “{token}” with probability {probability}.",
-        token=table.columns.get(f"token {token}", str(token)), probability=_share(last.at(quantity="probability 1").values),
-    )  # fmt: skip
+        token=table.columns.get(f"token {token}", str(token)),
+        probability=_share(found["probability 1"]),
+    )
     return SummaryLine(told, reading.figure.name)
 
 

@@ -286,21 +286,21 @@ def memory_name(memory: str) -> Text:
     """The name of a memory for people."""
     match memory:
         case "w_o2":
-            return say("W_O of layer 1: copy the attended token")
+            return say("W_O, layer 1: copy")
         case "w_k1":
-            return say("W_K of layer 0: previous position")
+            return say("W_K, layer 0: previous position")
         case "w_k1_causal":
-            return say("W_K of layer 0: previous position, among visible ones")
+            return say("W_K, layer 0: previous, visible only")
         case "w_k1_first_64":
-            return say("W_K of layer 0: previous position, first 64")
+            return say("W_K, layer 0: previous, first 64")
         case "w_k1_first_64_causal":
-            return say("W_K of layer 0: previous position, first 64, among visible ones")
+            return say("W_K, layer 0: previous, visible, first 64")
         case "w_k2":
-            return say("W_K of layer 1: token before equals this token")
+            return say("W_K, layer 1: match the token before")
         case "w_k2_weighted":
-            return say("W_K of layer 1: the same, by token frequency")
+            return say("W_K, layer 1: match, by frequency")
         case _:
-            return say("W_F: bigram law (divergence in nats)")
+            return say("W_F: bigram law (nats)")
 
 
 def _axis_names(memory: str) -> tuple[Text, Text]:

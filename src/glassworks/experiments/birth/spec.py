@@ -69,7 +69,7 @@ class Birth(Experiment):
     """Sequences of a measurement after training."""
     widths: tuple[int, ...] = Field(default=(64, 128, 256, 512), min_length=2)
     """Widths of the hand-built head."""
-    theory_samples: int = Field(default=10_000, ge=100)
+    theory_samples: int = Field(default=20_000, ge=100)
     """Sequences behind each theoretical gradient step."""
 
     @classmethod
