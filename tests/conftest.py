@@ -34,3 +34,12 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory):
     from glassworks.experiments.run import RunOptions, run_experiment
 
     return run_experiment(Birth.at(Scale.SMOKE), RunOptions(out=tmp_path_factory.mktemp("smoke")))
+
+
+@pytest.fixture(autouse=True)
+def _default_language():
+    """A test that runs the command line with `--lang zh` leaves no Chinese to the next one."""
+    yield
+    from glassworks.core import text
+
+    text._chosen.set(None)

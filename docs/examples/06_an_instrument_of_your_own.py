@@ -22,7 +22,7 @@ class StreamLength(Instrument):
     kind: Literal["stream_length"] = "stream_length"
 
     def sites(self, anatomy: Anatomy) -> tuple[Site, ...]:
-        """What one shared pass must keep."""
+        """What one pass, the same for all instruments, must keep."""
         return tuple(Site("out", layer) for layer in range(anatomy.depth))
 
     def read(self, subject: Subject, batch: TokenBatch, activations: Activations | None = None) -> Measurement:

@@ -7,13 +7,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from glassworks import catalog
+    from glassworks import (
+        anatomy,
+        catalog,
+        evidence,
+        experiments,
+        figures,
+        instruments,
+        mixers,
+        models,
+        tasks,
+        training,
+    )
     from glassworks.cli.api import examine, load, reproduce, results
     from glassworks.core import errors
 
-__all__ = ["catalog", "errors", "examine", "load", "reproduce", "results"]
+__all__ = [
+    "anatomy",
+    "catalog",
+    "errors",
+    "evidence",
+    "examine",
+    "experiments",
+    "figures",
+    "instruments",
+    "load",
+    "mixers",
+    "models",
+    "reproduce",
+    "results",
+    "tasks",
+    "training",
+]
 
-_MODULES = {"catalog": "glassworks.catalog", "errors": "glassworks.core.errors"}
+_ROOMS = ("anatomy", "evidence", "experiments", "figures", "instruments", "mixers", "models", "tasks", "training")
+_MODULES = {"catalog": "glassworks.catalog", "errors": "glassworks.core.errors"} | {
+    room: f"glassworks.{room}" for room in _ROOMS
+}
 _FUNCTIONS = ("examine", "load", "reproduce", "results")
 
 

@@ -177,7 +177,9 @@ class PlainLines:
             case RunStarted(resumed=True):
                 return str(say("going on with what is there"))
             case Planned(trainings=trainings):
-                return str(say("{count} trainings, {steps} steps", count=len(trainings), steps=sum(trainings.values())))
+                return str(
+                    say("trainings: {count}, steps: {steps}", count=len(trainings), steps=sum(trainings.values()))
+                )
             case TrainingStarted(label=label, first_step=first, steps=steps):
                 self._last_time, self._last_step = self._clock(), first
                 return str(say("{label}: from step {first} to {steps}", label=label, first=first, steps=steps))

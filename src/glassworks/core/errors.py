@@ -42,10 +42,7 @@ class UnknownName(GlassworksError):
     def __init__(self, what: str, given: str, known: Iterable[str], *, next_command: str | None = None) -> None:
         self.known = sorted(known)
         self.nearest = nearest(given, self.known)
-        if self.nearest is not None:
-            right = say("{nearest} (nearest); known: {known}", nearest=self.nearest, known=", ".join(self.known))
-        else:
-            right = say("one of {known}", known=", ".join(self.known) or "-")
+        right = known_names(given, self.known)
         super().__init__(
             say("unknown {what}: {given}", what=what, given=_short(given)),
             right=right,
@@ -87,6 +84,15 @@ class Diverged(GlassworksError):
 
 class Unavailable(GlassworksError):
     """A device, library or feature that this machine does not have."""
+
+
+def known_names(given: str, known: Iterable[str]) -> Text:
+    """What would be right instead of an unknown name: the nearest known one, if any resembles it, and all of them."""
+    known = list(known)
+    listed, close = ", ".join(known) or "-", nearest(given, known)
+    if close is None:
+        return say("one of {known}", known=listed)
+    return say("{nearest} (nearest); known: {known}", nearest=close, known=listed)
 
 
 def nearest(given: str, known: Iterable[str]) -> str | None:

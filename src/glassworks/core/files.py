@@ -17,7 +17,7 @@ from glassworks.core.text import say
 
 _UNWRITABLE = frozenset(
     {
-        errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST,
+        errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST,
         errno.EISDIR, errno.ENAMETOOLONG,
     }
 )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from glassworks.core.errors import InvalidSpec, nearest
+from glassworks.core.errors import InvalidSpec, known_names
 from glassworks.core.text import say
 
 # Not typing.Self: the type checks of the tests wrap single methods and cannot know the class.
@@ -116,11 +116,10 @@ def _child(branch: Any, name: str, path: str) -> Any:
         known = list(table)
     else:
         known = []
-    close = nearest(name, known)
     raise InvalidSpec(
         say("no field at {path}", path=path),
         given=name,
-        right=say("{nearest} (nearest); known: {known}", nearest=close or "-", known=", ".join(known) or "-"),
+        right=known_names(name, known),
     )
 
 
@@ -143,19 +142,17 @@ def invalid_spec(spec: type[BaseModel], problem: ValidationError) -> InvalidSpec
     if first["type"] == "union_tag_invalid":
         context = first.get("ctx", {})
         known = re.findall(r"'([^']*)'", str(context.get("expected_tags", "")))
-        close = nearest(str(context.get("tag")), known)
         return InvalidSpec(
             say("no such kind at {path} of {spec}", path=path, spec=spec.__name__),
             given=context.get("tag"),
-            right=say("{nearest} (nearest); known: {known}", nearest=close or "-", known=", ".join(known)),
+            right=known_names(str(context.get("tag")), known),
         )
     if first["type"] == "extra_forbidden":
         known = _fields_at(spec, first["loc"][:-1])
-        close = nearest(str(first["loc"][-1]), known)
         return InvalidSpec(
             say("unknown field {path} of {spec}", path=path, spec=spec.__name__),
             given=first.get("input"),
-            right=say("{nearest} (nearest); known: {known}", nearest=close or "-", known=", ".join(known)),
+            right=known_names(str(first["loc"][-1]), known),
         )
     cause = first.get("ctx", {}).get("error")
     reason = cause.what if isinstance(cause, ImpossibleValue) else say("{reason}", reason=first["msg"])

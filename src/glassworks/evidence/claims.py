@@ -179,7 +179,7 @@ def _held_back(claim: Claim, evidence: Evidence, finding: Finding, seeds: tuple[
     # A number without chance in it (no seed dimension at all) needs no repetition.
     if seeds and len(seeds) < claim.fewest_seeds:
         because = say(
-            "{count} seeds are too few to decide (needs {needed}); it reads: {because}",
+            "too few seeds to decide ({count}; needs {needed}); it reads: {because}",
             count=len(seeds), needed=claim.fewest_seeds, because=finding.because,
         )  # fmt: skip
         return Finding(Outcome.UNDECIDED, finding.value, finding.unit, because)

@@ -64,7 +64,7 @@ class Measurement:
             known = self.coords[dim]
             if label not in known:
                 raise UnknownName(f"{dim} of {self.name}", str(label), [str(k) for k in known])
-            values = np.take(values, known.index(label), axis=dims.index(dim))
+            values = np.asarray(np.take(values, known.index(label), axis=dims.index(dim)))
             dims.remove(dim)
         coords = {dim: self.coords[dim] for dim in dims}
         return Measurement(self.name, self.says, values, tuple(dims), coords, self.unit, self.caveats, self.columns)

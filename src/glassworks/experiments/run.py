@@ -52,9 +52,10 @@ def run_experiment(experiment: Experiment, options: RunOptions) -> Outcome:
     started = time.perf_counter()
     with run.lock():
         run.events.emit(RunStarted(command=options.command, resumed=run.has("studies.json")))
-        run.write_environment({"device": options.device, "command": options.command})
-        done = done_studies(run)
-        _run_studies(experiment, [n for n in names if n not in done], run, options)
+        missing = [name for name in names if name not in done_studies(run)]
+        if missing or not run.has("environment.json"):
+            run.write_environment({"device": _device_name(options.device), "command": options.command})
+        _run_studies(experiment, missing, run, options)
         return _conclude(experiment, run, started)
 
 
@@ -106,6 +107,16 @@ def _run_studies(experiment: Experiment, names: Sequence[str], run: RunFolder, o
         _keep(run, name, found, time.perf_counter() - begun)
         for measurement in found:
             run.events.emit(Measured(name=measurement.name, seconds=time.perf_counter() - begun))
+
+
+def _device_name(request: str) -> str:
+    """The device that a request means here, with its name where it has one."""
+    import torch
+
+    from glassworks.tensors.devices import choose_device
+
+    device = choose_device(request)
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
 def _train(experiment: Experiment, spec: TrainingSpec, label: str, store: Path, device: Any, run: RunFolder) -> Trained:

@@ -83,4 +83,4 @@ def paint_bar(
     bar = drawing.colorbar(colours, ax=plots, pad=0.015, fraction=0.05, aspect=32)
     bar.set_label(english(scale.label), color=palette.ink, fontsize=SMALL)
     bar.ax.tick_params(colors=palette.muted, labelcolor=palette.ink, labelsize=SMALL, width=0.7, length=3)
-    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue] - typed as a method of all artists, it is a Spine

@@ -14,7 +14,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "birth.memories-form",
-        say("Training forms the predicted associative memories: W_O^2, W_K^2 and W_K^1 are recalled."),
+        say("Training forms the predicted associative memories: W_O², W_K² and W_K¹ are recalled."),
         say("section 5, figure 3"),
         ("formation",),
         judging.memories_form,
@@ -37,14 +37,14 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "birth.top-down",
-        say("Learning goes top-down: W_O^2 is learned first, W_K^2 and W_K^1 after it."),
+        say("Learning goes top-down: W_O² is learned first, W_K² and W_K¹ after it."),
         say("section 5, figure 3"),
         ("formation",),
         judging.top_down,
     ),
     Claim(
         "birth.output-first",
-        say("Without W_O^2 nothing else is learned; with frozen keys W_O^2 is learned and waits."),
+        say("Without W_O² nothing else is learned; with frozen keys W_O² is learned and waits."),
         say("section 5, figure 3"),
         ("freezing", "release"),
         judging.output_first,
@@ -93,14 +93,14 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "birth.three-steps",
-        say("One gradient step each on W_O^2, W_K^2 and W_K^1, in this order, builds the induction head."),
+        say("One gradient step each on W_O², W_K² and W_K¹, in this order, builds the induction head."),
         say("section 6, theorem"),
         ("three_steps",),
         judging.three_steps,
     ),
     Claim(
         "birth.order-is-forced",
-        say("From zero weights only W_O^2 has a gradient, so it must come first."),
+        say("From zero weights only W_O² has a gradient, so it must come first."),
         say("section 6"),
         ("three_steps",),
         judging.order_is_forced,
@@ -121,7 +121,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "birth.early-by-theory",
-        say("The step on W_K^1 is strongest for early positions, in proportion to P(t_o = t) / t."),
+        say("The step on W_K¹ is strongest for early positions, in proportion to P(t_o = t) / t."),
         say("section 6"),
         ("position_profile",),
         judging.early_by_theory,

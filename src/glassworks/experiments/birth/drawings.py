@@ -38,9 +38,9 @@ def metric_name(metric: str) -> Text:
     """How a metric is called in a legend."""
     names = {
         "accuracy/in_context": say("in-context accuracy"),
-        "recall/output": say("recall of W_O^2"),
-        "recall/match": say("recall of W_K^2"),
-        "recall/position_64": say("recall of W_K^1, t < 64"),
+        "recall/output": say("recall of W_O²"),
+        "recall/match": say("recall of W_K²"),
+        "recall/position_64": say("recall of W_K¹, t < 64"),
         "loss/global": say("global loss"),
         "loss/in_context": say("in-context loss"),
     }
@@ -64,11 +64,11 @@ def frozen_name(frozen: str) -> Text:
     """How a freezing schedule is called."""
     names = {
         "none": say("nothing frozen"),
-        "output": say("W_O^2 frozen"),
-        "match": say("W_K^2 frozen"),
-        "position": say("W_K^1 frozen"),
-        "match+position": say("W_K^1 and W_K^2 frozen"),
-        "output+position": say("W_O^2 and W_K^1 frozen"),
+        "output": say("W_O² frozen"),
+        "match": say("W_K² frozen"),
+        "position": say("W_K¹ frozen"),
+        "match+position": say("W_K¹ and W_K² frozen"),
+        "output+position": say("W_O² and W_K¹ frozen"),
     }
     return names[frozen]
 
@@ -155,19 +155,19 @@ def _memories(evidence: Evidence) -> list[Figure]:
     names: tuple[tuple[str, Text, Text, Text], ...] = (
         (
             "memory_output",
-            say("The memory W_O^2: from attended token to output"),
+            say("The memory W_O²: from attended token to output"),
             say("attended token"),
             say("output token"),
         ),
         (
             "memory_match",
-            say("The memory W_K^2: from token to its own trace"),
+            say("The memory W_K²: from token to its own trace"),
             say("query token"),
             say("token before the key"),
         ),
         (
             "memory_position",
-            say("The memory W_K^1: from position to the one before"),
+            say("The memory W_K¹: from position to the one before"),
             say("query position"),
             say("key position"),
         ),
@@ -194,11 +194,9 @@ def _positions(evidence: Evidence) -> list[Figure]:
     heading = Heading(
         "position-recall",
         say("Early positions know their predecessor first"),
-        say(
-            "Share of positions t whose strongest key in W_K^1 is t - 1, in blocks of eight positions, after training."
-        ),
+        say("Share of positions t whose strongest key in W_K¹ is t - 1, in blocks of eight positions, after training."),
     )
-    series = [series_of(evidence["position_recall"], say("recall of W_K^1"), "position", style=3)]
+    series = [series_of(evidence["position_recall"], say("recall of W_K¹"), "position", style=3)]
     return [curves(heading, series, Axes(say("position t"), say("recall"), y_range=(0.0, 1.02)))]
 
 
@@ -207,10 +205,10 @@ def _freezing(evidence: Evidence) -> list[Figure]:
     release = float(evidence["release"].values)
     heading = Heading(
         "freezing",
-        say("Holding memories back: W_O^2 has to come first"),
+        say("Holding memories back: W_O² has to come first"),
         say(
-            "Each panel holds the named memories at their random start until the dashed line (paper: figure 3). Without W_O^2 "
-            "the keys learn nothing; with frozen keys W_O^2 is learned and waits."
+            "Each panel holds the named memories at their random start until the dashed line (paper: figure 3). Without W_O² "
+            "the keys learn nothing; with frozen keys W_O² is learned and waits."
         ),
     )
     plots = [Panel(frozen_name(str(s)), tuple(_watched(frozen.at(frozen=s)))) for s in frozen.coords["frozen"]]
@@ -301,7 +299,7 @@ def _construction(evidence: Evidence) -> list[Figure]:
         "construction",
         say("The induction head written by hand, with no training"),
         say(
-            "W_K^1, W_K^2 and W_O^2 set to sums of outer products (K = 5). Cross-talk between the stored pairs falls with the "
+            "W_K¹, W_K² and W_O² set to sums of outer products (K = 5). Cross-talk between the stored pairs falls with the "
             "width (paper: section 4)."
         ),
     )
@@ -312,16 +310,16 @@ def _construction(evidence: Evidence) -> list[Figure]:
 def _three_steps(evidence: Evidence) -> list[Figure]:
     steps = evidence["three_steps"]
     names = {
-        "recall/output": say("recall of W_O^2"),
-        "recall/match": say("recall of W_K^2"),
-        "recall/position": say("recall of W_K^1"),
+        "recall/output": say("recall of W_O²"),
+        "recall/match": say("recall of W_K²"),
+        "recall/position": say("recall of W_K¹"),
         "accuracy": say("accuracy"),
     }
     after = {
         "start": say("start"),
-        "output": say("step on W_O^2"),
-        "match": say("step on W_K^2"),
-        "position": say("step on W_K^1"),
+        "output": say("step on W_O²"),
+        "match": say("step on W_K²"),
+        "position": say("step on W_K¹"),
     }
     titles = {
         "restricted": say("Three gradient steps build the head (restricted streams)"),
@@ -333,7 +331,7 @@ def _three_steps(evidence: Evidence) -> list[Figure]:
             "(paper: section 6; N = 16 tokens, T = 24)."
         ),
         "unrestricted": say(
-            "Every part reads the whole residual stream: W_O^2 and W_K^2 also pick up positions, and the step on W_K^1 no longer "
+            "Every part reads the whole residual stream: W_O² and W_K² also pick up positions, and the step on W_K¹ no longer "
             "finds the previous token."
         ),
     }
@@ -353,9 +351,7 @@ def _profile(evidence: Evidence) -> list[Figure]:
     heading = Heading(
         "position-profile",
         say("Why early positions come first"),
-        say(
-            "Strength of the first step on W_K^1 at each position, measured and as the theory predicts; both sum to 1."
-        ),
+        say("Strength of the first step on W_K¹ at each position, measured and as the theory predicts; both sum to 1."),
     )
     series = [
         series_of(profile.at(source="measured"), say("measured"), "position"),

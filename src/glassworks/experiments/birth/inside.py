@@ -97,7 +97,7 @@ def position_recall(subjects: Mapping[int, Subject], length: int) -> Measurement
     # Position 2 (from 1) is the first with a predecessor; a block is labelled by its middle.
     centres = tuple(2 + s + (min(BLOCK, length - 1 - s) - 1) / 2 for s in starts)
     return Measurement(
-        "position_recall", say("recall of the previous position by W_K^1, in blocks of eight positions"), values,
+        "position_recall", say("recall of the previous position by W_K¹, in blocks of eight positions"), values,
         ("seed", "position"), {"seed": tuple(subjects), "position": centres}, "fraction",
     )  # fmt: skip
 

@@ -66,7 +66,7 @@ def memories_form(evidence: Evidence) -> Finding:
     holds = all(r.mean >= FORMED for r in recalls.values()) and accuracy.mean >= SOLVED
     outcome = _decide(holds, all(r.mean >= HALF_FORMED for r in recalls.values()))
     because = say(
-        "final recall of W_O^2 {output}, W_K^2 {match}, W_K^1 (t < 64) {position}, with accuracy {accuracy}",
+        "final recall of W_O² {output}, W_K² {match}, W_K¹ (t < 64) {position}, with accuracy {accuracy}",
         output=f"{recalls['output'].mean:.2f}", match=f"{recalls['match'].mean:.2f}",
         position=f"{recalls['position_64'].mean:.2f}", accuracy=f"{accuracy.mean:.3f}",
     )  # fmt: skip
@@ -95,7 +95,7 @@ def top_down(evidence: Evidence) -> Finding:
     halves = {m: _half_steps(evidence["formation"], f"recall/{m}") for m in ("output", "match", "position_64")}
     lead = interval_over_seeds(np.minimum(halves["match"], halves["position_64"]) - halves["output"])
     because = say(
-        "half of the final recall is passed at step {output} by W_O^2, {match} by W_K^2, {position} by W_K^1",
+        "half of the final recall is passed at step {output} by W_O², {match} by W_K², {position} by W_K¹",
         output=f"{halves['output'].mean():.0f}", match=f"{halves['match'].mean():.0f}",
         position=f"{halves['position_64'].mean():.0f}",
     )  # fmt: skip
@@ -119,7 +119,7 @@ def output_first(evidence: Evidence) -> Finding:
     keys_idle = max(float(k.mean()) for k in keys)
     holds = _surely_above(lost, 0.3) and keys_idle < 0.15 and waits.mean >= FORMED
     because = say(
-        "at the release, W_O^2 frozen: accuracy {frozen} (free: {free}), keys recalled {keys}; both keys frozen: W_O^2 recalled {waits}",
+        "at the release, W_O² frozen: accuracy {frozen} (free: {free}), keys recalled {keys}; both keys frozen: W_O² recalled {waits}",
         frozen=f"{at['output'].mean():.3f}", free=f"{at['none'].mean():.3f}",
         keys=f"{keys_idle:.2f}", waits=f"{waits.mean:.2f}",
     )  # fmt: skip
@@ -270,7 +270,7 @@ def order_is_forced(evidence: Evidence) -> Finding:
     others = max(norms.at(metric=f"gradient/{m}").values.max() for m in ("match", "position"))
     own = norms.at(metric="gradient/output").interval()
     because = say(
-        "at the start the gradient norm is {own} for W_O^2 and {others} for both key matrices",
+        "at the start the gradient norm is {own} for W_O² and {others} for both key matrices",
         own=f"{own.mean:.2g}", others=f"{others:.2g}",
     )  # fmt: skip
     return Finding(_decide(others == 0.0 and own.mean > 0, False), own, "gradient norm", because)

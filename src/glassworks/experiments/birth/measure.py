@@ -206,7 +206,7 @@ def _theory(birth: Birth) -> list[Measurement]:
         profile[0, s], profile[1, s] = measured.numpy(), predicted.numpy()
     quantities = (
         "lemma 1: largest difference", "lemma 2: recall after one step", "lemma 2: share on positions",
-        "first step on W_O^2: diagonal, measured", "first step on W_O^2: diagonal, predicted 1/(N T)",
+        "first step on W_O²: diagonal, measured", "first step on W_O²: diagonal, predicted 1/(N T)",
     )  # fmt: skip
     return [
         Measurement(
@@ -219,7 +219,7 @@ def _theory(birth: Birth) -> list[Measurement]:
             {"quantity": quantities, "seed": seeds}, "see quantity",
         ),
         Measurement(
-            "position_profile", say("strength of the first step on W_K^1 by position"), profile,
+            "position_profile", say("strength of the first step on W_K¹ by position"), profile,
             ("source", "seed", "position"),
             {"source": ("measured", "predicted"), "seed": seeds, "position": tuple(range(2, world.length))}, "share",
         ),

@@ -128,7 +128,7 @@ PLANS: tuple[tuple[str, Text, tuple[Text, ...], tuple[str, ...]], ...] = (
         (
             say(
                 "Gradients of a memory are themselves sums of outer products, so single steps can be followed exactly. Step sizes "
-                "are normalised; the step on W_K^1 is taken in the linear range of layer 2."
+                "are normalised; the step on W_K¹ is taken in the linear range of layer 2."
             ),
         ),
         ("three-steps-restricted", "three-steps-unrestricted", "position-profile"),
@@ -153,7 +153,11 @@ def _tables(section: str, evidence: Evidence) -> tuple[Table, ...]:
             probes = evidence["attention_probes"]
             rows = tuple((str(probe), str(probes.interval(probe=probe))) for probe in probes.coords["probe"])
             columns = (say("probe"), say("share, with 95 % interval"))
-            return (Table("attention-probes", say("Where the trained model looks"), columns, rows),)
+            caption = say(
+                "The first row counts every position after a trigger, also late ones, for which W_K¹ is hardly formed; the "
+                "second counts the positions that layer 2 really looks at, which are the ones that decide the prediction."
+            )
+            return (Table("attention-probes", say("Where the trained model looks"), columns, rows, caption),)
         case "theory" if "lemmas" in evidence:
             lemmas = evidence["lemmas"]
             rows = tuple((str(q), str(lemmas.interval(quantity=q))) for q in lemmas.coords["quantity"])

@@ -18,6 +18,8 @@ from glassworks.tensors.seeds import Seed
 SATURATING = 30.0
 # ... or small, so that layer 2 stays in the linear range around W_K^2 = 0 while W_K^1 takes its step (step 3).
 SMALL = 1e-2
+PIECE = 4000  # sequences at a time
+HELD_OUT = 4000  # fresh sequences that an accuracy is measured on
 NORM_SAMPLES = 1000  # sequences behind a printed gradient norm; zero or not zero does not take more
 
 
@@ -104,11 +106,21 @@ class Streams:
         return (look @ values)[:, 0] @ memories.output.T
 
     def gradient(self, memories: Memories, batch: TriggerBatch, name: str) -> Tensor:
-        """The gradient of the mean cross-entropy with respect to one memory."""
+        """The gradient of the mean cross-entropy with respect to one memory, piece by piece so that memory stays small."""
         matrix: Tensor = vars(memories)[name].detach().requires_grad_(True)
         changed = Memories(**(vars(memories) | {name: matrix}))
-        loss = F.cross_entropy(self.logits(changed, batch.tokens), batch.output)
-        return torch.autograd.grad(loss, matrix)[0]
+        total = torch.zeros_like(matrix)
+        for tokens, output in zip(batch.tokens.split(PIECE), batch.output.split(PIECE), strict=True):
+            loss = F.cross_entropy(self.logits(changed, tokens), output, reduction="sum")
+            total += torch.autograd.grad(loss, matrix)[0]
+        return total / len(batch.output)
+
+    def accuracy(self, memories: Memories, batch: TriggerBatch) -> float:
+        """The share of outputs predicted at the last position."""
+        pieces = zip(batch.tokens.split(PIECE), batch.output.split(PIECE), strict=True)
+        with torch.no_grad():
+            hits = sum(int((self.logits(memories, t).argmax(-1) == o).sum()) for t, o in pieces)
+        return hits / len(batch.output)
 
     def recalls(self, memories: Memories) -> dict[str, float]:
         """Share of associations of birth.md 2.3 that each matrix recalls: W_O^2, W_K^2, W_K^1."""
@@ -152,7 +164,7 @@ class StepResult:
 def three_steps(streams: Streams, size: int, seed: Seed, order: tuple[str, ...] = ORDER) -> list[StepResult]:
     """One normalised gradient step on each memory in the given order, on fresh sequences, measured after each."""
     memories = streams.start()
-    held_out = streams.world.sample(size, seed.child("held out"))
+    held_out = streams.world.sample(min(size, HELD_OUT), seed.child("held out"))
     results = [_measure(streams, memories, held_out, "start")]
     for number, name in enumerate(order):
         batch = streams.world.sample(size, seed.child("step", number))
@@ -171,9 +183,8 @@ def three_steps(streams: Streams, size: int, seed: Seed, order: tuple[str, ...] 
 
 def _measure(streams: Streams, memories: Memories, batch: TriggerBatch, after: str) -> StepResult:
     few = TriggerBatch(*(part[:NORM_SAMPLES] for part in (batch.tokens, batch.output, batch.output_position)))
-    accuracy = float((streams.logits(memories, batch.tokens).argmax(-1) == batch.output).float().mean())
     norms = {name: float(streams.gradient(memories, few, name).norm()) for name in ORDER}
-    return StepResult(after, streams.recalls(memories), accuracy, norms)
+    return StepResult(after, streams.recalls(memories), streams.accuracy(memories, batch), norms)
 
 
 def first_step_diagonal(world: TriggerWorld, size: int, seed: Seed) -> tuple[float, float]:
