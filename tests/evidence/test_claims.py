@@ -53,7 +53,7 @@ def test_a_measurement_that_the_claim_forgot_to_name_is_undecided_too() -> None:
 def test_too_few_seeds_decide_nothing_but_the_reading_stays() -> None:
     verdict = verdict_of(claim("a"), evidence(a=2))
     assert verdict.outcome is Outcome.UNDECIDED
-    assert "2 seeds are too few" in verdict.because.en
+    assert "too few seeds to decide (2; needs 3)" in verdict.because.en
     assert verdict.value.mean == pytest.approx(0.9)
 
 

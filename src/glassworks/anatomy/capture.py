@@ -12,11 +12,16 @@ from torch import Tensor
 from glassworks.anatomy.calls import Hooks, hidden_of, stream_of
 from glassworks.anatomy.examined import Examined
 from glassworks.anatomy.places import Anatomy, module_at
+from glassworks.anatomy.showing import byte_words, html_table
 from glassworks.anatomy.sites import Site, SiteName, parse_site
 from glassworks.anatomy.taps import Ear, Taps
 from glassworks.anatomy.tokens import TokenBatch
-from glassworks.core.errors import InvalidInput
+from glassworks.core.errors import GlassworksError, InvalidInput
 from glassworks.core.text import say
+
+
+# How many sites a short description names.
+_EXAMPLES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +58,7 @@ class Activations(Mapping[str, Tensor]):
     def __contains__(self, key: object) -> bool:
         try:
             self[key]  # pyright: ignore[reportArgumentType] - any object may be asked for
-        except (InvalidInput, KeyError, AttributeError):
+        except (GlassworksError, KeyError, AttributeError):
             return False
         return True
 
@@ -68,6 +73,19 @@ class Activations(Mapping[str, Tensor]):
         """Bytes of the tensors kept; those that several sites share are counted once."""
         storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in self.tensors.values()}
         return sum(storages.values())
+
+    def __repr__(self) -> str:
+        examples = [f"{name} {tuple(tensor.shape)}" for name, tensor in list(self.tensors.items())[:_EXAMPLES]]
+        more = [] if len(self) <= _EXAMPLES else ["…"]
+        sites = "1 site" if len(self) == 1 else f"{len(self)} sites"
+        return f"Activations({sites}, {byte_words(self.bytes)}: {', '.join([*examples, *more]) or '-'})"
+
+    def _repr_html_(self) -> str:
+        rows = (
+            (name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+            for name, tensor in self.tensors.items()
+        )
+        return html_table((say("site"), say("shape"), say("number format")), rows)
 
 
 class _Stop(BaseException):

@@ -1,6 +1,6 @@
 """The parts of a transformer, and `find_anatomy`, which finds them by watching one pass."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -89,29 +89,63 @@ class Anatomy:
 
     def rows(self) -> list[tuple[Text, str]]:
         """What was found, one line a part, for a report."""
-        first = self.layers[0]
-        kinds = ", ".join(dict.fromkeys(layer.attention for layer in self.layers))
+        shapes = [f"{layer.heads}, {layer.kv_heads}, {layer.head_width}" for layer in self.layers]
         return [
             (say("layers"), f"{self.depth} ({self.stack})"),
             (say("width"), str(self.width)),
             (say("vocabulary"), str(self.vocabulary)),
             (say("longest sequence"), str(self.context) if self.context else "-"),
-            (
-                say("query heads, key-value heads, head width"),
-                f"{first.heads}, {first.kv_heads}, {first.head_width}",
-            ),
-            (say("attention, as computed"), kinds),
+            (say("query heads, key-value heads, head width"), _alike(shapes)),
+            (say("attention, as computed"), _alike([layer.attention for layer in self.layers])),
             (say("looks ahead"), str(say("no")) if self.causal else str(say("yes"))),
             (say("token embedding"), self.embedding),
             (say("position embedding"), self.positions or "-"),
-            (say("attention of layer 0"), first.mixer or "-"),
-            (say("feed-forward of layer 0"), ", ".join(first.feedforward) or "-"),
+            (say("attention"), self._everywhere([(layer.mixer,) if layer.mixer else () for layer in self.layers])),
+            (say("feed-forward"), self._everywhere([layer.feedforward for layer in self.layers])),
             (say("final norm"), self.norm or "-"),
             (say("head"), self.head or (self.embedding if self.tied_head else "-")),
         ]
 
+    def _everywhere(self, paths: Sequence[Sequence[str]]) -> str:
+        """The modules of each layer with `{i}` for its number; layers that differ are listed by kind."""
+        kinds = [
+            ", ".join(_numberless(path, layer.path) for path in found) or "-"
+            for layer, found in zip(self.layers, paths, strict=True)
+        ]
+        if len(set(kinds)) == 1 and kinds[0] != "-":
+            return str(say("{path} (all {count})", path=kinds[0], count=self.depth)) if self.depth > 1 else kinds[0]
+        return _alike(kinds)
+
     def __str__(self) -> str:
         return "\n".join(f"{name}: {value}" for name, value in self.rows())
+
+
+def _numberless(path: str, layer: str) -> str:
+    """`model.layers.{i}.mlp` for the module of one layer; a path outside the layer stays as it is."""
+    stack, _, _ = layer.rpartition(".")
+    return f"{stack}.{{i}}{path.removeprefix(layer)}" if path.startswith(f"{layer}.") else path
+
+
+def _alike(kinds: Sequence[str]) -> str:
+    """What all layers have, once; otherwise each kind with the numbers of its layers."""
+    places: dict[str, list[int]] = {}
+    for number, kind in enumerate(kinds):
+        places.setdefault(kind, []).append(number)
+    if len(places) == 1:
+        return kinds[0]
+    return "; ".join(f"{kind} ({_layer_words(numbers)})" for kind, numbers in places.items())
+
+
+def _layer_words(numbers: Sequence[int]) -> Text:
+    """`layers 0-2, 4` for the numbers 0, 1, 2, 4."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    listed = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+    return say("layer {number}", number=listed) if len(numbers) == 1 else say("layers {numbers}", numbers=listed)
 
 
 PROBE_LENGTH = 7  # odd, longer than any shared window, short enough for every context

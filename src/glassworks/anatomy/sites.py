@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from difflib import get_close_matches
 from typing import cast
 
 from glassworks.anatomy.places import Anatomy, Tap
@@ -52,6 +52,9 @@ _LAYER_ALIASES = {
 _PART_OF_ALIAS = {alias: part for part, aliases in _LAYER_ALIASES.items() for alias in aliases}
 _GLOBAL_OF_ALIAS = {alias: part for part, aliases in _GLOBAL_ALIASES.items() for alias in aliases}
 _LAYERED = re.compile(r"^(?:layers|blocks)\.(-?\d+)\.(.+)$")
+
+# An unknown name is answered with at most this many known ones.
+_MOST_NAMED = 5
 
 SiteName = str | tuple[str | int, ...]
 NameFilter = SiteName | Sequence[SiteName] | Callable[[str], bool] | None
@@ -143,11 +146,12 @@ def parse_site(given: SiteName, anatomy: Anatomy, modules: Collection[str] = ())
     """The site meant by a name in any spelling, a tuple as ("resid_post", 5), or a module path.
 
     Layers may count from the end (-1). Raises UnknownName with the nearest name, InvalidInput with the reason
-    where the model has no such site.
+    where the model has no such site. A plain word ("pattern") names no layer, so it is answered with both
+    forms that do.
     """
     site = _from_tuple(given, anatomy) if isinstance(given, tuple) else _from_text(given, anatomy, modules)
     if site is None:
-        raise UnknownName("site", _shown(given), _known_names(anatomy))
+        raise _unknown(given, anatomy)
     reason = why_missing(site, anatomy)
     if reason is not None:
         raise InvalidInput(say("{site} is not in this model: {reason}", site=site.name, reason=reason))
@@ -157,7 +161,10 @@ def parse_site(given: SiteName, anatomy: Anatomy, modules: Collection[str] = ())
 def choose_sites(names: NameFilter, anatomy: Anatomy, modules: Collection[str] = ()) -> tuple[Site, ...]:
     """The sites chosen by a filter: None for all, a name or glob, a list of them, or a test on the name.
 
-    Globs and tests see every spelling, so `lambda name: name.endswith("hook_pattern")` works too.
+    In a glob `*` and `?` stay between two dots (`layers.*.out` is the residual stream alone), `**` crosses
+    them, and a `*` that opens the glob stands for any beginning, as in TransformerLens's name filters
+    (`*hook_pattern`, `*.mixer.z`). Globs and tests see every spelling, so
+    `lambda name: name.endswith("hook_pattern")` works too.
     """
     known = all_sites(anatomy)
     if names is None:
@@ -181,11 +188,39 @@ def _as_list(names: SiteName | Sequence[SiteName]) -> list[SiteName]:
 
 def _matching(name: SiteName, known: Iterable[Site], anatomy: Anatomy, modules: Collection[str]) -> list[Site]:
     if isinstance(name, str) and any(sign in name for sign in "*?["):
-        found = [site for site in known if any(fnmatchcase(spelling, name) for spelling in site.spellings)]
+        glob = _glob(name)
+        found = [site for site in known if any(glob.fullmatch(spelling) for spelling in site.spellings)]
         if not found:
-            raise UnknownName("site", name, _known_names(anatomy))
+            raise _unknown(name, anatomy)
         return found
     return [parse_site(name, anatomy, modules)]
+
+
+def _glob(pattern: str) -> re.Pattern[str]:
+    """A name filter as a regular expression; its rules stand in `choose_sites`."""
+    pattern = f"*{pattern}" if re.match(r"\*(?!\*)", pattern) else pattern
+    signs = {"**": ".*", "*": "[^.]*", "?": "[^.]"}
+    parts: list[str] = []
+    for part in re.findall(r"\*\*|\[[^\]]+\]|.", pattern):
+        if len(part) > 2 and part.startswith("["):
+            inside = part[1:-1].replace("\\", "\\\\")
+            parts.append(f"[^{inside[1:]}]" if inside.startswith("!") else f"[{inside}]")
+        else:
+            parts.append(signs.get(part, re.escape(part)))
+    return re.compile("".join(parts))
+
+
+def _unknown(given: SiteName, anatomy: Anatomy) -> UnknownName:
+    """The error for a name that is no site: the nearest few, or what a plain word should have been."""
+    name = _shown(given)
+    known = _known_names(anatomy)
+    close = get_close_matches(name, known, n=_MOST_NAMED, cutoff=0.4)
+    problem = UnknownName("site", name, close or known[:_MOST_NAMED])
+    part = name if name in LAYER_PARTS else _PART_OF_ALIAS.get(name)
+    if part is not None and any(site.part == part for site in all_sites(anatomy)):
+        pair, every = repr((name, 0)), repr(f"layers.*.{part}")
+        problem.right = say("a layer with it: {pair} for layer 0, {every} for all layers", pair=pair, every=every)
+    return problem
 
 
 def _is_short_form(names: tuple[object, ...]) -> bool:

@@ -17,9 +17,10 @@ from glassworks.anatomy.discover import readout_of
 from glassworks.anatomy.edits import Edit, hooked
 from glassworks.anatomy.labels import token_texts
 from glassworks.anatomy.places import Anatomy, find_anatomy
+from glassworks.anatomy.showing import html_table
 from glassworks.anatomy.sites import NameFilter, choose_sites
 from glassworks.anatomy.taps import AttentionDesk
-from glassworks.anatomy.tokens import TokenBatch, Tokenizer, check_tokens, padded
+from glassworks.anatomy.tokens import TokenBatch, Tokenizer, check_tokens, padded, token_count
 from glassworks.core.errors import InvalidInput
 from glassworks.core.spec import Spec
 from glassworks.core.text import Text, say
@@ -29,12 +30,16 @@ Prompt = str | Sequence[str] | Tensor | Sequence[int] | TokenBatch
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model came from: its name, the folder or address, the revision, and what to know about it."""
+    """Where a model came from: its name, the folder or address, the revision, and what to know about it.
+
+    `taken` says which of several it is, where the source holds several (a run trains one for each seed).
+    """
 
     name: str
     source: str = ""
     revision: str = ""
     notes: tuple[Text, ...] = ()
+    taken: Text | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +101,19 @@ class Subject:
     def parameter_count(self) -> int:
         """Parameters, shared ones counted once."""
         return sum(p.numel() for p in self.model.parameters())
+
+    def __repr__(self) -> str:
+        found = self.anatomy
+        size = f"{self.parameter_count:,} parameters, {found.depth} layers x {found.heads} heads, width {found.width}"
+        return f"Subject({self.origin.name!r}: {type(self.model).__name__}, {size}, on {self.device})"
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[Text | str, object]] = [
+            (say("class"), type(self.model).__name__),
+            (say("parameters"), f"{self.parameter_count:,}"),
+            *self.anatomy.rows(),
+        ]
+        return html_table((self.origin.name, ""), rows)
 
     def forward(self, batch: TokenBatch) -> Float[Tensor, "batch position vocabulary"]:
         """The plain model's logits; no hook of ours is involved."""
@@ -224,8 +242,8 @@ class Subject:
         if self.anatomy.context is not None and batch.ids.shape[1] + new_tokens > self.anatomy.context:
             raise InvalidInput(
                 say("prompt and new tokens are longer than the model's context"),
-                given=say("{count} tokens", count=batch.ids.shape[1] + new_tokens),
-                right=say("at most {context} tokens", context=self.anatomy.context),
+                given=token_count(batch.ids.shape[1] + new_tokens),
+                right=say("at most {count}", count=token_count(self.anatomy.context)),
             )
         result: Tensor = own(
             batch.ids,

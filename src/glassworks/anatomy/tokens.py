@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from glassworks.core.errors import InvalidInput
-from glassworks.core.text import say
+from glassworks.core.text import Text, say
 
 
 @runtime_checkable
@@ -72,6 +72,11 @@ def padded(rows: Sequence[Sequence[int]], *, side: str = "right", filler: int = 
     return TokenBatch(ids, None if bool(mask.all()) else mask)
 
 
+def token_count(count: int) -> Text:
+    """A number of tokens in words."""
+    return say("1 token") if count == 1 else say("{count} tokens", count=count)
+
+
 def check_tokens(ids: Tensor, vocabulary: int, context: int | None) -> None:
     """Raises InvalidInput for no tokens, ids outside the vocabulary, or more than fit the context."""
     if ids.ndim != 2 or ids.numel() == 0:
@@ -90,6 +95,6 @@ def check_tokens(ids: Tensor, vocabulary: int, context: int | None) -> None:
     if context is not None and ids.shape[1] > context:
         raise InvalidInput(
             say("the text is longer than the model's context"),
-            given=say("{count} tokens", count=ids.shape[1]),
-            right=say("at most {context} tokens", context=context),
+            given=token_count(ids.shape[1]),
+            right=say("at most {count}", count=token_count(context)),
         )

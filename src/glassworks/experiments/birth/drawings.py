@@ -236,6 +236,18 @@ def _data(evidence: Evidence) -> list[Figure]:
         say("Memories under each choice of triggers"),
         say("As above, with the recall of each memory (paper: appendix, figure 5)."),
     )
+    bigrams = Heading(
+        "feedforward-memory",
+        say("The feed-forward stores the global bigrams"),
+        say(
+            "Divergence of what W_F alone predicts for a bare token from the bigram law, mean over tokens that are no fixed "
+            "trigger (paper: figure 4, right)."
+        ),
+    )
+    divergences = [
+        series_of(data.at(setting=s, metric="recall/feedforward_kl"), setting_name(s), style=settings.index(s))
+        for s in settings
+    ]
     by_setting = [series_of(data.at(setting=s, metric="accuracy/in_context"), setting_name(s)) for s in settings]
     fast_and_slow = [
         series_of(data.at(setting="random K=5", metric=m), metric_name(m)) for m in ("loss/global", "loss/in_context")
@@ -243,6 +255,7 @@ def _data(evidence: Evidence) -> list[Figure]:
     return [
         curves(losses, fast_and_slow, Axes(STEP, say("loss (nats per token)"))),
         curves(accuracy, by_setting, Axes(STEP, ACCURACY, y_range=(0.0, 1.02))),
+        curves(bigrams, divergences, Axes(STEP, say("KL divergence (nats)"), y_scale="log")),
         panels(
             recalls,
             [Panel(setting_name(s), tuple(_watched(data.at(setting=s)))) for s in settings],

@@ -108,7 +108,7 @@ PLANS: tuple[tuple[str, Text, tuple[Text, ...], tuple[str, ...]], ...] = (
                 "triggers, are largely solved by counting: read their accuracy beside the counting rules."
             ),
         ),
-        ("global-first", "data-accuracy", "data-recalls", "shift"),
+        ("global-first", "feedforward-memory", "data-accuracy", "data-recalls", "shift"),
     ),
     (
         "depth-study",
