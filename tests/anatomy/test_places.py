@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -199,5 +201,16 @@ def test_watching_leaves_no_hook_and_no_mode_behind() -> None:
 
 def test_the_printed_anatomy_names_every_part() -> None:
     text = str(find_anatomy(shared("gpt2")))
-    for part in ("transformer.h", "transformer.wpe", "transformer.ln_f", "lm_head", "transformer.h.0.attn"):
+    for part in ("transformer.h", "transformer.wpe", "transformer.ln_f", "lm_head", "transformer.h.{i}.attn (all 3)"):
         assert part in text
+
+
+def test_layers_that_differ_are_listed_by_kind() -> None:
+    found = find_anatomy(shared("gpt2"))
+    layers = list(found.layers)
+    layers[1] = replace(layers[1], mixer="transformer.h.1.recurrent", attention="linear", heads=2)
+    rows = {name.en: value for name, value in replace(found, layers=tuple(layers)).rows()}
+    assert rows["attention"] == "transformer.h.{i}.attn (layers 0, 2); transformer.h.{i}.recurrent (layer 1)"
+    assert rows["attention, as computed"] == "sdpa (layers 0, 2); linear (layer 1)"
+    assert rows["feed-forward"] == "transformer.h.{i}.mlp (all 3)"
+    assert rows["query heads, key-value heads, head width"].startswith("4, 4, 8 (layers 0, 2)")

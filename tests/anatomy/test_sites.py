@@ -87,3 +87,41 @@ def test_a_raw_module_path_is_a_site() -> None:
     assert site.tap.side == "out"
     assert parse_site("transformer.h.1.mlp.c_fc.in", ANATOMY, modules).name == "transformer.h.1.mlp.c_fc.in"
     assert Site("in", 0) < Site("in", 1)
+
+
+@pytest.mark.parametrize(
+    ("glob", "names"),
+    [
+        ("layers.*.out", ["layers.0.out", "layers.1.out", "layers.2.out"]),
+        ("layers.1.**", [site.name for site in all_sites(ANATOMY) if site.layer == 1]),
+        ("blocks.*.hook_resid_post", ["layers.0.out", "layers.1.out", "layers.2.out"]),
+        ("*hook_pattern", ["layers.0.mixer.pattern", "layers.1.mixer.pattern", "layers.2.mixer.pattern"]),
+        ("layers.[!12].mixer.z", ["layers.0.mixer.z"]),
+        ("layers.[12].mi?", ["layers.1.mid", "layers.2.mid"]),
+        ("*", [site.name for site in all_sites(ANATOMY)]),
+    ],
+)
+def test_a_star_stays_between_dots_two_cross_them_and_one_in_front_is_any_beginning(
+    glob: str, names: list[str]
+) -> None:
+    assert [site.name for site in choose_sites(glob, ANATOMY)] == names
+
+
+@pytest.mark.parametrize("given", ["blocks.1.hook_resid_pos", "layers.*.oot", "nothing like it"])
+def test_an_unknown_site_names_a_few_not_all(given: str) -> None:
+    with pytest.raises(UnknownName) as problem:
+        choose_sites(given, ANATOMY)
+    assert 1 <= len(problem.value.known) <= 5
+
+
+@pytest.mark.parametrize(
+    ("word", "pattern"),
+    [("pattern", "layers.*.mixer.pattern"), ("resid_post", "layers.*.out"), ("mixer.z", "layers.*.mixer.z")],
+)
+def test_a_plain_word_is_answered_with_the_two_forms_that_name_layers(word: str, pattern: str) -> None:
+    with pytest.raises(UnknownName) as problem:
+        choose_sites(word, ANATOMY)
+    assert str((word, 0)) in str(problem.value)
+    assert repr(pattern) in str(problem.value)
+    assert len(choose_sites(pattern, ANATOMY)) == ANATOMY.depth
+    assert parse_site((word, 0), ANATOMY).layer == 0

@@ -7,6 +7,8 @@ import torch
 from glassworks.anatomy import Alphabet, Origin, Subject, TokenBatch, legible
 from glassworks.anatomy.fidelity import Fidelity
 from glassworks.anatomy.labels import token_texts
+from glassworks.anatomy.places import layer_count
+from glassworks.anatomy.tokens import token_count
 from glassworks.core.errors import InvalidInput
 from tests.assets import asset
 from tests.families import CONTEXT, FOUR, shared
@@ -156,3 +158,39 @@ def test_a_sentence_piece_tokenizer_keeps_its_leading_blanks() -> None:
     texts = subject.to_str_tokens("Once upon a time 世")
     assert "".join(texts).replace("<s>", "").strip().startswith("Once upon a time")
     assert "\ufffd" not in "".join(texts)
+
+
+def test_a_subject_and_its_activations_describe_themselves_in_one_line() -> None:
+    subject = examined("llama")
+    _, cache = subject.run_with_cache([1, 2, 3], "layers.**")
+    assert repr(subject) == (
+        f"Subject('LlamaForCausalLM': LlamaForCausalLM, {subject.parameter_count:,} parameters, "
+        "3 layers x 4 heads, width 32, on cpu)"
+    )
+    assert repr(cache).startswith(f"Activations({len(cache)} sites, ")
+    assert "layers.0.in (1, 3, 32)" in repr(cache)
+    assert max(len(repr(subject)), len(repr(cache))) < 200
+    assert repr(subject.run_with_cache([1], "embed")[1]).startswith("Activations(1 site, ")
+
+
+def test_in_a_notebook_a_subject_shows_its_anatomy_and_activations_their_shapes() -> None:
+    subject = examined("llama")
+    assert "model.layers.{i}.self_attn (all 3)" in subject._repr_html_()
+    _, cache = subject.run_with_cache([1, 2, 3], ["embed", ("pattern", 1)])
+    page = cache._repr_html_()
+    assert page.count("<tr>") == 3
+    assert "layers.1.mixer.pattern" in page
+    assert "(1, 4, 3, 3)" in page
+    assert "float32" in page
+
+
+def test_asking_activations_for_what_no_model_has_is_no_error() -> None:
+    _, cache = examined("llama").run_with_cache([1, 2], "embed")
+    assert "embed" in cache
+    assert "no such site" not in cache
+
+
+def test_one_token_is_no_tokens() -> None:
+    assert token_count(1).en == "1 token"
+    assert token_count(2).en == "2 tokens"
+    assert layer_count(1).en == "1 layer"

@@ -71,7 +71,29 @@ def test_the_list_for_people_names_every_claim_and_counts_them(tmp_path, capsys)
     assert main(["claims", "birth", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert all(claim.key in printed for claim in Birth.claims)
-    assert f"{len(Birth.claims)} undecided" in printed
+    assert f"undecided: {len(Birth.claims)}" in printed
+
+
+@pytest.mark.parametrize("action", [["birth"], ["check", "birth"]])
+def test_the_table_has_one_line_a_claim_and_sentences_only_when_asked(tmp_path, capsys, action):
+    run = finished_run(tmp_path)
+    verdicts = run.read_json("verdicts.json")
+    long = {"value": -0.001234, "interval": [-0.002345, 0.004567], "unit": "nats per token", "count": 3}
+    run.write_json("verdicts.json", [row | long | {"seeds": [0, 1, 2, 3, 14]} for row in verdicts])
+    says = " ".join(Birth.claims[0].says.en.split()[:2])
+    assert main(["claims", *action, "--out", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.strip().startswith("birth.") for line in lines) == len(Birth.claims)
+    table = lines[: next(i for i, line in enumerate(lines) if line.startswith("holds: "))]
+    assert max(len(line) for line in table[1:]) <= 100
+    assert says not in "\n".join(lines)
+    if action == ["birth"]:
+        assert "-0.00123 [-0.00234, 0.00457] nats" in "\n".join(lines)
+        assert "0, 1, …, 14" in "\n".join(lines)
+    assert main(["claims", *action, "-v", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert says in printed
+    assert "not measured in this run" in printed
 
 
 def test_sentences_follow_the_chosen_language(tmp_path, capsys):

@@ -10,7 +10,7 @@ from glassworks.cli.main import main
 from glassworks.core.errors import InvalidInput, UnknownName
 from glassworks.instruments import AttentionMaps
 from glassworks.tasks import Bigram
-from tests.cli.folders import finished_run, planted_folder, planted_model, stored_main_model
+from tests.cli.folders import BIRTH, finished_run, planted_folder, planted_model, stored_main_model
 
 WORLD = Bigram(length=40, triggers=3)
 
@@ -46,7 +46,7 @@ def test_for_people_fidelity_comes_before_findings_and_the_report_last(folder, t
         )
     printed = capsys.readouterr().out
     assert (
-        printed.index("model.layers.0.self_attn")
+        printed.index("model.layers.{i}.self_attn (all 2)")
         < printed.index("passed")
         < printed.index("scores highest for induction")
     )
@@ -94,6 +94,26 @@ def test_a_run_brings_its_main_model_with_alphabet_and_world(tmp_path):
         assert subject.origin.name == f"birth-{run.path.name[:8]}"
         assert subject.world == Bigram(length=32)
         assert subject.to_string(subject.to_tokens("To be")) == "To be"
+
+
+def test_a_run_of_several_seeds_says_which_model_was_taken(tmp_path, capsys):
+    birth = BIRTH.replaced("seeds", [3, 4])
+    run = finished_run(tmp_path, birth)
+    stored_main_model(tmp_path, birth)
+    told = "main/3, seed 3 (this run has seeds 3, 4)"
+    arguments = ["examine", str(run.path), "--tokens", "1,2,3,1", "--with", "head_scores", "--device", "cpu"]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert told in " ".join(printed.split())
+    assert told in Path(printed.splitlines()[-1]).read_text()
+    assert str(gw.load(run.path, device="cpu").origin.taken) == told
+
+
+def test_another_seed_is_kept_apart(folder, tmp_path):
+    for seed in ("0", "1"):
+        arguments = ["examine", str(folder), "--tokens", "1,2,3", "--with", "head_scores", "--seed", seed]
+        assert main([*arguments, "--out", str(tmp_path)]) == 0
+    assert len(os.listdir(tmp_path / "examinations")) == 2
 
 
 def test_an_examination_shows_and_saves_itself(tmp_path):

@@ -1,4 +1,5 @@
 import errno
+import io
 import json
 import os
 import subprocess
@@ -124,6 +125,45 @@ def test_a_closed_pipe_is_quiet(tmp_path):
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait() == main_module.BROKEN_PIPE
+
+
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_a_pipe_closed_under_the_help_is_quiet_too(word):
+    code = "import sys; from glassworks.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    process = subprocess.Popen([sys.executable, "-c", code, word], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    process.wait()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "as_json", "loaded", "told"),
+    [(Terminal, False, False, True), (Terminal, True, False, False), (io.StringIO, False, False, False), (Terminal, False, True, False)],
+)  # fmt: skip
+def test_loading_torch_is_told_only_to_a_person_who_waits(monkeypatch, stream, as_json, loaded, told):
+    from glassworks.cli.speak import tell_of_torch
+
+    modules = {name: module for name, module in sys.modules.items() if name != "torch"}
+    monkeypatch.setattr(sys, "modules", modules | ({"torch": sys} if loaded else {}))
+    monkeypatch.setattr(sys, "stderr", stream())
+    tell_of_torch(as_json=as_json)
+    assert ("loading torch" in sys.stderr.getvalue()) is told
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.0, "< 0.1 s"), (0.26, "0.3 s"), (9.94, "9.9 s"), (9.96, "10 s"), (42.4, "42 s"), (185, "3:05 min"), (7800, "2:10 h")],
+)  # fmt: skip
+def test_short_times_have_tenths(seconds, words):
+    from glassworks.cli.speak import duration_words
+
+    assert duration_words(seconds) == words
 
 
 def test_doctor_prints_one_object(capsys, monkeypatch, tmp_path):

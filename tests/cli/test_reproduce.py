@@ -8,6 +8,7 @@ from glassworks.cli.main import main
 from glassworks.cli.options import Reproduce
 from glassworks.cli.reproduce import order_of, resume_command, typed_command
 from glassworks.core.errors import InvalidInput, InvalidSpec, NotFound, UnknownName
+from glassworks.core.events import TrainingDone
 from glassworks.evidence.claims import Scale, Verdict
 from glassworks.experiments import Birth
 from glassworks.experiments.run import Outcome
@@ -98,7 +99,8 @@ def told(tmp_path, monkeypatch, capsys, *arguments: str) -> str:
 
 def test_json_is_one_object_with_plain_sentences(tmp_path, monkeypatch, capsys):
     found = json.loads(told(tmp_path, monkeypatch, capsys, "--json"))
-    assert set(found) == {"run", "report", "verdicts", "seconds"}
+    assert set(found) == {"run", "report", "verdicts", "seconds", "reused"}
+    assert found["reused"] is False
     row = found["verdicts"][0]
     assert set(row) >= {"claim", "says", "where", "verdict", "value", "interval", "seeds"}
     assert isinstance(row["says"], str)
@@ -110,6 +112,53 @@ def test_for_people_the_report_is_the_last_line(tmp_path, monkeypatch, capsys):
     printed = told(tmp_path, monkeypatch, capsys)
     assert Path(printed.splitlines()[-1]).is_file()
     assert all(claim.key in printed for claim in Birth.claims)
+
+
+def test_the_help_names_every_study_of_every_experiment(capsys):
+    from glassworks.cli.options import _STUDIES
+    from glassworks.experiments import EXPERIMENTS
+
+    assert [experiment.model_fields["kind"].default for experiment in EXPERIMENTS] == ["birth"]
+    assert ", ".join(study.name for study in Birth.studies) == _STUDIES
+
+
+def test_an_unknown_study_is_answered_with_the_command_that_runs_the_nearest():
+    for command, right in (
+        (Reproduce("birth", scale="smoke", only=("mian",)), "glassworks reproduce birth --scale smoke --only main"),
+        (Reproduce("birth", only=("qqq",)), "glassworks reproduce birth --only main"),
+    ):
+        with pytest.raises(UnknownName, match="study") as caught:
+            order_of(command)
+        assert caught.value.next_command == right
+        assert set(caught.value.known) == {study.name for study in Birth.studies}
+        # What is offered can be typed.
+        assert main([*right.split()[1:], "--device", "nonsense"]) == 1
+
+
+def trained_run(out: Path) -> None:
+    finished_run(out).events.emit(TrainingDone(label="main/0", digest="d", seconds=1.0))
+
+
+def test_a_finished_run_says_that_it_was_reused_and_drawn_again(tmp_path, capsys):
+    trained_run(tmp_path)
+    arguments = ["reproduce", "birth", "--scale", "smoke", "--only", "width", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    printed = capsys.readouterr()
+    assert "This run was finished before" in printed.err
+    assert "going on" not in printed.err
+    assert "reused; judged and drawn again in" in printed.out
+    assert main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["reused"] is True
+
+
+def test_a_finished_run_says_so_from_python_too(tmp_path, capsys):
+    import glassworks as gw
+
+    trained_run(tmp_path)
+    gw.reproduce("birth", scale="smoke", only=["width"], out=tmp_path)
+    assert "This run was finished before" in capsys.readouterr().err
+    gw.reproduce("birth", scale="smoke", only=["width"], out=tmp_path, progress=False)
+    assert capsys.readouterr().err == ""
 
 
 def test_commands_can_be_typed_again():

@@ -103,6 +103,27 @@ def test_plain_lines_come_every_fifty_steps_or_five_seconds_and_at_the_end(clock
     assert "100%" in stream.getvalue().splitlines()[-1]
 
 
+def test_a_run_found_finished_is_known_once_it_is_judged_with_nothing_planned(clock):
+    from rich.console import Console
+
+    lines: list[str] = []
+    plain = PlainLines(lines.append, clock)
+    plain(RunStarted(command="x", resumed=True))
+    assert not plain.watch.found_finished
+    plain(Judged(claim="c", verdict="HOLDS"))
+    assert plain.watch.found_finished
+    assert lines == []
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(dashboard(plain.watch, "birth"))
+    assert "finished before" in console.export_text()
+
+    going_on = PlainLines(lines.append, clock)
+    for event in (RunStarted(command="x", resumed=True), Planned(trainings={"a": 9}), Judged(claim="c", verdict="F")):
+        going_on(event)
+    assert not going_on.watch.found_finished
+    assert lines == ["going on with what is there; trainings: 1, steps: 9"]
+
+
 def test_the_dashboard_draws_every_state_without_scores_and_with(clock):
     from rich.console import Console
 

@@ -19,7 +19,6 @@ from glassworks.anatomy.tokens import TokenBatch
 from glassworks.core.errors import GlassworksError, InvalidInput
 from glassworks.core.text import say
 
-
 # How many sites a short description names.
 _EXAMPLES = 3
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from glassworks.anatomy.calls import same, tensor_of
 from glassworks.anatomy.layer import norm_like, read_layer
 from glassworks.anatomy.observe import SeenCall, Watched, watch
-from glassworks.anatomy.places import Anatomy, config_number, module_at
+from glassworks.anatomy.places import Anatomy, config_number, layer_count, module_at
 from glassworks.core.errors import StrangeModel, UnknownName
 from glassworks.core.text import Text, say
 
@@ -81,7 +81,7 @@ def _find_stack(model: nn.Module, watched: Watched, named: str | None) -> _Stack
         raise _nothing_found(model, watched)
     if len(outer) > 1 and len(best) > 1:
         raise StrangeModel(
-            say("found {count} stacks of {depth} layers", count=len(best), depth=deepest),
+            say("found {count} stacks of {layers}", count=len(best), layers=layer_count(deepest)),
             given=", ".join(c.path or "(the model itself)" for c in best),
             right=say("name one with layers=..., for example layers={path}", path=repr(best[0].path)),
         )

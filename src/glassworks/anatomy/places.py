@@ -148,6 +148,11 @@ def _layer_words(numbers: Sequence[int]) -> Text:
     return say("layer {number}", number=listed) if len(numbers) == 1 else say("layers {numbers}", numbers=listed)
 
 
+def layer_count(count: int) -> Text:
+    """A number of layers in words."""
+    return say("1 layer") if count == 1 else say("{count} layers", count=count)
+
+
 PROBE_LENGTH = 7  # odd, longer than any shared window, short enough for every context
 
 

@@ -206,7 +206,7 @@ def _glob(pattern: str) -> re.Pattern[str]:
             inside = part[1:-1].replace("\\", "\\\\")
             parts.append(f"[^{inside[1:]}]" if inside.startswith("!") else f"[{inside}]")
         else:
-            parts.append(signs.get(part, re.escape(part)))
+            parts.append(signs.get(part) or re.escape(part))
     return re.compile("".join(parts))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from glassworks.cli.finding import experiment_of, find_run
 from glassworks.cli.reproduce import scale_of
 from glassworks.core.errors import NotFound, UnknownName
+from glassworks.core.text import Text, say
 from glassworks.experiments import EXPERIMENTS
 from glassworks.experiments.results import Results, main_model
 from glassworks.experiments.run import RunOptions, run_experiment
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from glassworks.core.events import Event
     from glassworks.core.runs import RunFolder
     from glassworks.core.spec import Spec
+    from glassworks.experiments.base import Experiment
     from glassworks.instruments import Instrument
     from glassworks.instruments.examine import Examination
 
@@ -77,15 +79,16 @@ def load(
     from glassworks.models.load import load as load_model
 
     run = _run_of(source, Path(out)) if isinstance(source, str | Path) else None
-    found: Any = source if run is None else main_model(experiment_of(run), run)
+    experiment = None if run is None else experiment_of(run)
+    found: Any = source if run is None or experiment is None else main_model(experiment, run)
     subject = load_model(
         found, device=device, dtype=dtype, trust_remote_code=trust_remote_code, world_reader=_read_world
     )
-    if run is None:
+    if run is None or experiment is None:
         return subject
     # The store names a model by its digest; a person knows it by the run that trained it.
     name = f"{run.experiment}-{run.path.name[:8]}"
-    return replace(subject, origin=replace(subject.origin, name=name))
+    return replace(subject, origin=replace(subject.origin, name=name, taken=_taken(experiment, found)))
 
 
 def examine(
@@ -118,6 +121,21 @@ def _run_of(source: str | Path, out: Path) -> RunFolder | None:
     except (NotFound, UnknownName):
         # No run of ours: a model folder that is not there, or a name on the hub.
         return None
+
+
+def _taken(experiment: Experiment, folder: Path) -> Text | None:
+    """Which of a run's trainings a store folder holds, in words."""
+    for study in experiment.studies:
+        for label, spec in experiment.trainings(study.name).items():
+            if spec.digest() == folder.name:
+                label = label if label.startswith(f"{study.name}/") else f"{study.name}/{label}"
+                if len(experiment.seeds) == 1:
+                    return say("{label}, seed {seed}", label=label, seed=spec.seed)
+                seeds = ", ".join(map(str, experiment.seeds))
+                return say(
+                    "{label}, seed {seed} (this run has seeds {seeds})", label=label, seed=spec.seed, seeds=seeds
+                )
+    return None
 
 
 def _read_world(task: dict[str, Any]) -> Spec | None:

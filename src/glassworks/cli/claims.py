@@ -9,7 +9,15 @@ from typing import Any
 
 from glassworks.cli.finding import experiment_of, find_run
 from glassworks.cli.options import Claims
-from glassworks.cli.speak import counted, print_json, remarks, results, verdict_json, verdict_table
+from glassworks.cli.speak import (
+    compact_verdict_table,
+    counted,
+    print_json,
+    remarks,
+    results,
+    verdict_json,
+    verdict_table,
+)
 from glassworks.core.errors import BrokenFile, GlassworksError, InvalidInput, UnknownName
 from glassworks.core.runs import RunFolder, list_runs
 from glassworks.core.text import say
@@ -61,7 +69,7 @@ def _list(command: Claims) -> int:
         print_json({"claims": [standing.to_json() for standing in standings]})
         return 0
     for kind in dict.fromkeys(standing.experiment for standing in standings):
-        _show(kind, [standing for standing in standings if standing.experiment == kind])
+        _show(kind, [standing for standing in standings if standing.experiment == kind], verbose=command.verbose)
     return 0
 
 
@@ -88,7 +96,8 @@ def _check(command: Claims) -> int:
         print_json({"run": str(run.path), "claims": [row.to_json() for row in rows]})
         return 0
     console = results()
-    console.print(verdict_table(verdicts, say("judged again from {path}", path=str(run.path))))
+    table = verdict_table if command.verbose else compact_verdict_table
+    console.print(table(verdicts, say("judged again from {path}", path=str(run.path))))
     console.print(str(counted(verdicts)), style="bold")
     return 0
 
@@ -151,10 +160,11 @@ def _reseal(run: RunFolder) -> None:
         run.seal()
 
 
-def _show(kind: str, standings: list[Standing]) -> None:
+def _show(kind: str, standings: list[Standing], *, verbose: bool) -> None:
     console = results()
     verdicts = [standing.verdict for standing in standings]
-    console.print(verdict_table(verdicts, say("claims of {experiment}", experiment=kind)))
+    table = verdict_table if verbose else compact_verdict_table
+    console.print(table(verdicts, say("claims of {experiment}", experiment=kind)))
     console.print(str(counted(verdicts)), style="bold")
     for run, command in dict.fromkeys((s.run, s.command) for s in standings):
         if run is None:
@@ -172,3 +182,5 @@ def _show(kind: str, standings: list[Standing]) -> None:
                 ),
                 style="dim",
             )
+    if not verbose:
+        remarks().print(str(say("The sentences and reasons: {command}", command="glassworks claims -v")), style="dim")

@@ -101,6 +101,7 @@ def _digest(found: Examination, instruments: list[Instrument]) -> str:
         "tokens": found.batch.ids.tolist(),
         "instruments": [one.identity() for one in instruments],
         "dtype": str(next(found.subject.model.parameters()).dtype),
+        "seed": found.seed,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -119,6 +120,8 @@ def _names(folder: Path) -> list[str]:
 
 def _show_anatomy(subject: Subject) -> None:
     table = new_table(say("what was found"), subject.origin.name)
+    if subject.origin.taken is not None:
+        table.add_row(str(say("which of the run's models")), str(subject.origin.taken))
     table.add_row(str(say("parameters")), f"{subject.parameter_count:,}")
     for name, value in subject.anatomy.rows():
         table.add_row(str(name), value)

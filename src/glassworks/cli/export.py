@@ -9,7 +9,7 @@ from typing import Any
 
 from glassworks.cli.finding import experiment_of, find_run
 from glassworks.cli.options import Export
-from glassworks.cli.speak import print_json
+from glassworks.cli.speak import print_json, tell_of_torch
 from glassworks.core.errors import InvalidInput, NotFound
 from glassworks.core.files import read_json, write_atomically, write_bytes
 from glassworks.core.runs import RunFolder
@@ -35,6 +35,8 @@ def export(command: Export) -> int:
         "png": _png,
         "hf": _models,
     }
+    if command.to == "hf":
+        tell_of_torch(as_json=command.json)
     written = kinds[command.to](experiment, run, destination)
     if command.json:
         print_json(

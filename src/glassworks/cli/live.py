@@ -28,16 +28,27 @@ _CURVES: tuple[tuple[str, Text, str], ...] = (
     ("accuracy/in_context", say("accuracy in context"), "white"),
 )
 _LAST_SHOWN = 4
+_FOUND_FINISHED = say(
+    "This run was finished before: nothing was trained or measured again; its measurements were judged and drawn again."
+)
 
 
 @contextmanager
-def shown(title: str) -> Generator[Callable[[Event], None]]:
-    """A listener whose view of the run is shown on stderr for the length of a `with`."""
+def shown(title: str) -> Generator[Watch | PlainLines]:
+    """A listener whose view of the run is shown on stderr for the length of a `with`.
+
+    A run that was found finished is named as such at the end.
+    """
     if sys.stderr.isatty():
-        with _dashboard(title) as listener:
-            yield listener
+        watch = Watch()
+        with _dashboard(watch, title):
+            yield watch
     else:
-        yield PlainLines(lambda line: print(line, file=sys.stderr, flush=True))
+        lines = PlainLines(lambda line: print(line, file=sys.stderr, flush=True))
+        watch = lines.watch
+        yield lines
+    if watch.found_finished:
+        remarks().print(str(_FOUND_FINISHED))
 
 
 @contextmanager
@@ -48,10 +59,9 @@ def shown_as_tuple(title: str) -> Generator[tuple[Callable[[Event], None], ...]]
 
 
 @contextmanager
-def _dashboard(title: str) -> Generator[Callable[[Event], None]]:
+def _dashboard(watch: Watch, title: str) -> Generator[None]:
     from rich.live import Live
 
-    watch = Watch()
     # The view is drawn from its own thread at every frame, so clock and end time also move between two events.
     with Live(
         get_renderable=lambda: dashboard(watch, title),
@@ -59,7 +69,7 @@ def _dashboard(title: str) -> Generator[Callable[[Event], None]]:
         refresh_per_second=FRAMES_PER_SECOND,
         redirect_stdout=False,
     ):
-        yield watch
+        yield
 
 
 def dashboard(watch: Watch, title: str) -> RenderableType:
@@ -103,6 +113,9 @@ def _overall(watch: Watch) -> RenderableType:
         done=min(watch.done_trainings + 1, max(len(watch.planned), 1)),
         all=len(watch.planned),
     )
+    if watch.found_finished:
+        grid.add_row(f"[bold]{say('finished before')}[/]", "", duration_words(watch.seconds))
+        return grid
     share = watch.done_steps / watch.total_steps if watch.total_steps else 0.0
     bar = ProgressBar(total=1.0, completed=share, complete_style="dodger_blue2", finished_style="dodger_blue2")
     grid.add_row(f"[bold]{count if watch.planned else say('preparing')}[/]", bar, f"{share:.0%}  {end_words(watch)}")
@@ -161,9 +174,10 @@ class PlainLines:
     """A listener that writes a line when something begins or ends, and at most every 50 steps or 5 seconds between."""
 
     def __init__(self, write: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> None:
-        self.watch = Watch(clock)
+        self.watch: Watch = Watch(clock)
         self._write, self._clock = write, clock
         self._last_time, self._last_step = clock(), 0
+        self._goes_on = False
 
     def __call__(self, event: Event) -> None:
         """Hears one event and perhaps writes a line."""
@@ -174,12 +188,14 @@ class PlainLines:
 
     def _line(self, event: Event) -> str | None:
         match event:
-            case RunStarted(resumed=True):
-                return str(say("going on with what is there"))
+            case RunStarted(resumed=resumed):
+                self._goes_on = resumed
+                return None
             case Planned(trainings=trainings):
-                return str(
-                    say("trainings: {count}, steps: {steps}", count=len(trainings), steps=sum(trainings.values()))
-                )
+                # Said only now: a run with nothing left to plan was finished and does not go on.
+                begin = f"{say('going on with what is there')}; " if self._goes_on else ""
+                steps = sum(trainings.values())
+                return f"{begin}{say('trainings: {count}, steps: {steps}', count=len(trainings), steps=steps)}"
             case TrainingStarted(label=label, first_step=first, steps=steps):
                 self._last_time, self._last_step = self._clock(), first
                 return str(say("{label}: from step {first} to {steps}", label=label, first=first, steps=steps))

@@ -18,24 +18,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0, 1 for a cause the message names, 130 after Ctrl-C. Wrong usage exits with 2."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     _use_any_terminal()
-    if given[:1] == ["--version"]:
-        from importlib.metadata import version
-
-        print(f"glassworks {version('glassworks')}")
-        return OK
     _choose_language_of(given)
     # Our own view shows progress; bars of libraries between its lines would tear it.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from glassworks.cli.options import read
-
-    return _guarded(read(given or ["--help"]))
+    return _guarded(given)
 
 
-def _guarded(command: "Command") -> int:
+def _guarded(given: list[str]) -> int:
     try:
-        code = _run(command)
-        sys.stdout.flush()
-        return code
+        try:
+            return _answered(given)
+        finally:
+            # Also on the way out of --help, which leaves by SystemExit: at exit nobody could catch a broken pipe.
+            sys.stdout.flush()
     except BrokenPipeError:
         # The reader (head, less) has gone; nobody is left to tell, and the interpreter must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -56,11 +51,25 @@ def _guarded(command: "Command") -> int:
         raise
 
 
+def _answered(given: list[str]) -> int:
+    if given[:1] == ["--version"]:
+        from importlib.metadata import version
+
+        print(f"glassworks {version('glassworks')}")
+        return OK
+    from glassworks.cli.options import read
+
+    return _run(read(given or ["--help"]))
+
+
 def _run(command: "Command") -> int:
     from glassworks.cli import options
 
     match command:
         case options.Doctor():
+            from glassworks.cli.speak import tell_of_torch
+
+            tell_of_torch(as_json=command.json)
             from glassworks.cli.doctor import doctor
 
             return doctor(command)
@@ -73,6 +82,9 @@ def _run(command: "Command") -> int:
 
             return claims(command)
         case options.Examine():
+            from glassworks.cli.speak import tell_of_torch
+
+            tell_of_torch(as_json=command.json)
             from glassworks.cli.examine import examine
 
             return examine(command)

@@ -34,6 +34,9 @@ _Run = Annotated[
     _arg(say("A run folder, its digest or the beginning of it, or an experiment (its newest run)."), metavar="RUN"),
 ]
 
+# Written out, since help must answer without the libraries that experiments load; a test compares it with them.
+_STUDIES = "main, theory, width, depth, freezing, data, shift"
+
 
 @dataclass(frozen=True)
 class Doctor:
@@ -67,7 +70,15 @@ class Reproduce:
         str | None, _arg(say("Goes on with a run, by its folder or digest, with its own settings."), metavar="RUN")
     ] = None
     only: Annotated[
-        UseAppendAction[tuple[str, ...]], _arg(say("Runs one study only. Repeatable."), metavar="STUDY")
+        UseAppendAction[tuple[str, ...]],
+        _arg(
+            say(
+                "Runs one study only. Repeatable. Studies of {experiment}: {studies}.",
+                experiment="birth",
+                studies=_STUDIES,
+            ),
+            metavar="STUDY",
+        ),
     ] = ()
     seed: Annotated[
         tuple[int, ...], _arg(say("Repeats everything with these seeds instead of the scale's."), metavar="N")
@@ -95,6 +106,14 @@ class Claims:
     ] = "list"
     experiment: Annotated[Positional[str | None], _arg(say("The experiment, e.g. birth."), metavar="EXPERIMENT")] = None
     run: _Run = None
+    verbose: Annotated[
+        bool,
+        tyro.conf.arg(
+            help=str(say("Adds each claim's sentence and the reason of its verdict.")),
+            help_behavior_hint="",
+            aliases=["-v"],
+        ),
+    ] = False
     out: _Out = "."
     json: _Json = False
     lang: _Lang = None

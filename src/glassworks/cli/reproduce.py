@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from glassworks.cli.finding import experiment_of, find_run
 from glassworks.cli.live import shown
@@ -19,18 +18,18 @@ from glassworks.cli.speak import (
     print_json,
     remarks,
     results,
+    tell_of_torch,
     verdict_json,
     verdict_table,
 )
-from glassworks.core.errors import InvalidInput, UnknownName
+from glassworks.cli.watch import Watch
+from glassworks.core.errors import InvalidInput, UnknownName, nearest
+from glassworks.core.runs import RunFolder
 from glassworks.core.text import say
 from glassworks.evidence.claims import Scale
 from glassworks.experiments import EXPERIMENTS
 from glassworks.experiments.base import Experiment
-from glassworks.experiments.run import Outcome, RunOptions, run_experiment
-
-if TYPE_CHECKING:
-    from glassworks.core.runs import RunFolder
+from glassworks.experiments.run import Outcome, RunOptions, chosen_studies, done_studies, run_experiment
 
 
 @dataclass(frozen=True)
@@ -53,17 +52,21 @@ def reproduce(command: Reproduce) -> int:
         choose_device(command.device)
     folder = order.out / "runs" / order.experiment.kind / order.experiment.digest()
     title = f"glassworks reproduce {order.experiment.kind} · {order.experiment.scale.value} · {folder}"
+    # A finished run is only judged and drawn again, without torch.
+    if not _is_finished(order, folder):
+        tell_of_torch(as_json=command.json)
     try:
         with shown(title) as listener:
             options = RunOptions(
                 order.out, order.only, command.device, (listener,), command=typed_command(sys.argv[1:])
             )
             outcome = run_experiment(order.experiment, options)
+            watch = listener if isinstance(listener, Watch) else listener.watch
     except KeyboardInterrupt:
         remarks().print(str(say("Stopped. What is finished is kept. Go on with:")))
         print(f"  {resume_command(command, order, folder)}", file=sys.stderr)
         return 130
-    show_outcome(outcome, as_json=command.json)
+    show_outcome(outcome, as_json=command.json, reused=watch.found_finished)
     return 0
 
 
@@ -79,6 +82,7 @@ def order_of(command: Reproduce) -> Order:
             next_command=f"glassworks reproduce {EXPERIMENTS.kinds[0]}",
         )
     experiment = EXPERIMENTS[command.experiment].at(scale_of(command.scale or "laptop"))
+    _check_studies(experiment, command)
     for assignment in command.set:
         experiment = experiment.replaced_from_text(assignment)
     if command.seed:
@@ -86,6 +90,26 @@ def order_of(command: Reproduce) -> Order:
     if command.dtype != "auto":
         experiment = _with_precision(experiment, command.dtype)
     return Order(experiment, out, command.only)
+
+
+def _check_studies(experiment: Experiment, command: Reproduce) -> None:
+    """Raises UnknownName for a study that the experiment lacks, with the command that would run the nearest."""
+    known = [study.name for study in experiment.studies]
+    for name in command.only:
+        if name not in known:
+            right = nearest(name, known) or known[0]
+            words = ["glassworks", "reproduce", experiment.kind]
+            words += ["--resume", command.resume] if command.resume else []
+            words += ["--scale", command.scale] if command.scale else []
+            raise UnknownName("study", name, known, next_command=shlex.join([*words, "--only", right]))
+
+
+def _is_finished(order: Order, folder: Path) -> bool:
+    """Whether every study that was asked for is measured already."""
+    if not (folder / "spec.json").is_file():
+        return False
+    done = done_studies(RunFolder.open(folder))
+    return all(name in done for name in chosen_studies(order.experiment, order.only))
 
 
 def scale_of(name: str) -> Scale:
@@ -96,8 +120,8 @@ def scale_of(name: str) -> Scale:
     return Scale(name)
 
 
-def show_outcome(outcome: Outcome, *, as_json: bool) -> None:
-    """The verdicts; the path of the report is the last line of stdout."""
+def show_outcome(outcome: Outcome, *, as_json: bool, reused: bool = False) -> None:
+    """The verdicts; the path of the report is the last line of stdout. `reused`: the run was finished before."""
     if as_json:
         print_json(
             {
@@ -105,12 +129,15 @@ def show_outcome(outcome: Outcome, *, as_json: bool) -> None:
                 "report": str(outcome.run.report),
                 "verdicts": [verdict_json(verdict) for verdict in outcome.verdicts],
                 "seconds": round(outcome.seconds, 2),
+                "reused": reused,
             }
         )
         return
     console = results()
     console.print(verdict_table(outcome.verdicts))
-    console.print(f"{counted(outcome.verdicts)}  ·  {duration_words(outcome.seconds)}", style="bold")
+    time = duration_words(outcome.seconds)
+    told = str(say("reused; judged and drawn again in {time}", time=time)) if reused else time
+    console.print(f"{counted(outcome.verdicts)}  ·  {told}", style="bold")
     console.print(str(say("The report, with figures and limits:")))
     print(outcome.run.report)
 
@@ -154,6 +181,7 @@ def _resumed(command: Reproduce, out: Path) -> Order:
             say("the run in {path} is one of {experiment}", path=str(run.path), experiment=experiment.kind),
             given=command.experiment,
         )
+    _check_studies(experiment, command)
     return Order(experiment, _root_of(run, experiment), command.only)
 
 

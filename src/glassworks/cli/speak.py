@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 # A pipe has no width of its own; tables written into one keep whole sentences on few lines.
 PIPE_WIDTH = 160
+# A table of one line per row stays within this, whatever the terminal has.
+COMPACT_WIDTH = 100
+_MOST_SEEDS = 4
+_VALUE_COLUMN, _LEAST_VALUE, _GAP = 2, 12, 3
 
 
 def results() -> Console:
@@ -38,6 +42,12 @@ def print_json(value: Mapping[str, Any]) -> None:
     """One JSON object on stdout; characters that its encoding lacks are escaped."""
     is_unicode = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf8")
     print(json.dumps(value, ensure_ascii=not is_unicode, allow_nan=False), flush=True)
+
+
+def tell_of_torch(*, as_json: bool) -> None:
+    """One muted line before the seconds that loading torch takes; nothing where no person waits."""
+    if not as_json and sys.stderr.isatty() and "torch" not in sys.modules:
+        remarks().print(str(say("loading torch …")), style="dim")
 
 
 def new_table(*columns: Text | str, title: Text | None = None) -> Table:
@@ -86,6 +96,27 @@ def verdict_table(verdicts: Sequence[Verdict], title: Text | None = None) -> Tab
     return table
 
 
+def compact_verdict_table(verdicts: Sequence[Verdict], title: Text | None = None) -> Table:
+    """One line per claim: key, verdict, deciding number, seeds."""
+    from rich.text import Text as Styled
+
+    table = new_table(say("claim"), say("verdict"), say("value [95 % interval]"), say("seeds"), title=title)
+    for verdict in verdicts:
+        words, colour = worded(verdict.outcome)
+        listed = [str(seed) for seed in verdict.seeds]
+        seeds = ", ".join(listed if len(listed) <= _MOST_SEEDS else [*listed[:2], "…", listed[-1]]) or "–"
+        value = value_words(verdict.value, verdict.unit)
+        table.add_row(Styled(verdict.claim, "bold"), Styled(words, colour), Styled(value), Styled(seeds))
+    for column in table.columns:
+        column.no_wrap, column.overflow = True, "ellipsis"
+    fixed = [column for place, column in enumerate(table.columns) if place != _VALUE_COLUMN]
+    taken = sum(max(cell.cell_len for cell in column.cells if isinstance(cell, Styled)) for column in fixed)
+    # Where the line is too long the unit behind the value is what can be spared.
+    room = min(results().width, COMPACT_WIDTH) - taken - _GAP * len(table.columns)
+    table.columns[_VALUE_COLUMN].max_width = max(room, _LEAST_VALUE)
+    return table
+
+
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
     """A verdict with plain sentences in the chosen language."""
     language = current_language()
@@ -97,7 +128,7 @@ def counted(verdicts: Sequence[Verdict]) -> Text:
     """How many claims hold, hold in part, fail and stay open, in one sentence."""
     count = {outcome: sum(v.outcome is outcome for v in verdicts) for outcome in Outcome}
     return say(
-        "{holds} hold, {part} hold in part, {fails} fail, {open} undecided",
+        "holds: {holds}, holds in part: {part}, fails: {fails}, undecided: {open}",
         holds=count[Outcome.HOLDS],
         part=count[Outcome.HOLDS_IN_PART],
         fails=count[Outcome.FAILS],
@@ -106,7 +137,9 @@ def counted(verdicts: Sequence[Verdict]) -> Text:
 
 
 def duration_words(seconds: int | float) -> str:
-    """A length of time as a person would say it: 42 s, 3:05 min, 2:10 h."""
+    """A length of time as a person would say it: 0.3 s, 42 s, 3:05 min, 2:10 h."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s" if seconds >= 0.05 else "< 0.1 s"
     if seconds < 60:
         return f"{seconds:.0f} s"
     if seconds < 3600:

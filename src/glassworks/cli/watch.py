@@ -6,7 +6,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from glassworks.core.events import Event, Judged, Measured, Planned, StepDone, Stopped, TrainingDone, TrainingStarted
+from glassworks.core.events import (
+    Event,
+    Judged,
+    Measured,
+    Planned,
+    RunStarted,
+    StepDone,
+    Stopped,
+    TrainingDone,
+    TrainingStarted,
+)
 
 
 @dataclass
@@ -46,6 +56,7 @@ class Watch:
         self.finished: list[Finished] = []
         self.measured: list[str] = []
         self.judged = 0
+        self._resumed = False
         self.stopped: str | None = None
         self._worked_steps = 0
         self._first_work: float | None = None
@@ -53,6 +64,8 @@ class Watch:
     def __call__(self, event: Event) -> None:
         """Hears one event."""
         match event:
+            case RunStarted(resumed=resumed):
+                self._resumed = resumed
             case Planned(trainings=trainings):
                 self.planned = dict(trainings)
             case TrainingStarted():
@@ -69,6 +82,11 @@ class Watch:
                 self.stopped = cause
             case _:
                 pass
+
+    @property
+    def found_finished(self) -> bool:
+        """Whether all that was asked for lay in the run already, so that it is only judged and drawn again."""
+        return self._resumed and not self.planned and self.judged > 0
 
     @property
     def total_steps(self) -> int:

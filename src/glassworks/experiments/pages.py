@@ -110,7 +110,7 @@ def _cost(run: RunFolder) -> tuple[Row, ...]:
     studies: dict[str, float] = run.read_json("studies.json")
     rows = [Row(say("study {name}", name=name), _duration(seconds)) for name, seconds in studies.items()]
     trained = {e.digest: e.seconds for e in read_events(run.path / "events.jsonl") if e.kind == "training_done"}
-    total = Row(say("training, {count} models", count=len(trained)), _duration(sum(trained.values())))
+    total = Row(say("training, {count} models", count=len(trained)), _duration(float(sum(trained.values()))))
     return (*rows, total)
 
 

@@ -1,4 +1,4 @@
-"""Looks into any transformer: attention maps, head scores, logit lens, memory recall.
+"""Looks into any transformer: attention maps, head scores (also on random tokens), logit lens, memory recall.
 
 Each with its picture.
 """
@@ -9,8 +9,11 @@ from glassworks.instruments.base import Instrument, Reading
 from glassworks.instruments.head_scores import HeadScores
 from glassworks.instruments.logit_lens import LogitLens
 from glassworks.instruments.memory_recall import MemoryMatrix, MemoryRecall
+from glassworks.instruments.repeated_tokens import RepeatedTokens
 
-INSTRUMENTS: Shelf[Instrument] = Shelf("instrument", AttentionMaps, HeadScores, LogitLens, MemoryRecall, MemoryMatrix)
+INSTRUMENTS: Shelf[Instrument] = Shelf(
+    "instrument", AttentionMaps, HeadScores, RepeatedTokens, LogitLens, MemoryRecall, MemoryMatrix
+)
 
 __all__ = [
     "INSTRUMENTS",
@@ -21,4 +24,5 @@ __all__ = [
     "MemoryMatrix",
     "MemoryRecall",
     "Reading",
+    "RepeatedTokens",
 ]

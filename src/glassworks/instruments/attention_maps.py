@@ -8,7 +8,7 @@ from glassworks.anatomy.capture import Activations
 from glassworks.anatomy.places import Anatomy
 from glassworks.anatomy.sites import Site
 from glassworks.anatomy.subject import Subject
-from glassworks.anatomy.tokens import TokenBatch
+from glassworks.anatomy.tokens import TokenBatch, token_count
 from glassworks.core.errors import InvalidInput
 from glassworks.core.text import Text, say
 from glassworks.evidence.measurements import Measurement
@@ -103,7 +103,7 @@ class AttentionMaps(Instrument):
         heading = Heading(
             "attention-maps",
             say("Attention of every head"),
-            say("One small map per head: queries down, keys across, {count} tokens.", count=values.shape[2]),
+            say("One small map per head: queries down, keys across, {tokens}.", tokens=token_count(values.shape[2])),
         )
         return wall(heading, rows, scale, causal=causal)
 

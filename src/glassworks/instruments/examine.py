@@ -19,15 +19,16 @@ from glassworks.anatomy.tokens import TokenBatch
 from glassworks.core.errors import GlassworksError, InvalidInput
 from glassworks.core.files import write_bytes, write_json
 from glassworks.core.runs import describe_environment
-from glassworks.core.text import Text, say
+from glassworks.core.text import say
 from glassworks.evidence.measurements import Measurement, save_table
 from glassworks.figures import Figure
 from glassworks.instruments.attention_maps import AttentionMaps
 from glassworks.instruments.base import Instrument, Reading
-from glassworks.instruments.head_scores import SCORES, HeadScores, score_name
+from glassworks.instruments.head_scores import SCORES, HeadScores
 from glassworks.instruments.logit_lens import LogitLens
 from glassworks.instruments.memory_recall import FIRST, MemoryMatrix, MemoryRecall
-from glassworks.report.page import Check, FileLink, Page, Row, Section, SummaryLine, Table
+from glassworks.instruments.repeated_tokens import FEWEST_TOKENS, RepeatedTokens
+from glassworks.report.page import Page
 from glassworks.report.render import render
 
 if TYPE_CHECKING:
@@ -66,7 +67,10 @@ class Examination:
 
     def page(self) -> Page:
         """The report as a value."""
-        return _page(self)
+        # Deferred: `pages` needs the values of this module.
+        from glassworks.instruments.pages import page_of
+
+        return page_of(self)
 
     def html(self) -> str:
         """The report as one self-contained page."""
@@ -119,6 +123,9 @@ class Examination:
         write_json(folder / "examination.json", self.to_json() | {"environment": dict(self.environment)})
         write_bytes(folder / "report.html", self.html().encode())
 
+    def __repr__(self) -> str:
+        return f"Examination({self.subject.origin.name!r}, {', '.join(self.readings) or '-'})"
+
     def _repr_html_(self) -> str:
         import html
 
@@ -137,7 +144,7 @@ def examine(
     started = time.perf_counter()
     batch = subject.batch(prompt)
     fidelity = Fidelity.check(subject, batch)
-    chosen = {_name_of(one): one for one in instruments or standard_instruments(subject)}
+    chosen = {_name_of(one): one for one in instruments or standard_instruments(subject, seed)}
     skipped: dict[str, GlassworksError] = {}
     readings: dict[str, Reading] = {}
     usable = {name: one for name, one in chosen.items() if _has_sites(name, one, subject, skipped)}
@@ -162,12 +169,18 @@ def examine(
     )
 
 
-def standard_instruments(subject: Subject) -> tuple[Instrument, ...]:
-    """Head scores, attention maps, lens; memory recall and its matrices where the model's world is known."""
-    always = (HeadScores(), AttentionMaps(), LogitLens(), MemoryRecall())
+def standard_instruments(subject: Subject, seed: int = 0) -> tuple[Instrument, ...]:
+    """Head scores, attention maps, lens; what the model's kind allows besides.
+
+    Repeated random tokens (drawn with `seed`) for causal models of at least 50 tokens, memory matrices where
+    the world is known.
+    """
+    found = subject.anatomy
+    random = (RepeatedTokens(seed=seed),) if found.causal and found.vocabulary >= FEWEST_TOKENS else ()
+    always = (HeadScores(), *random, AttentionMaps(), LogitLens(), MemoryRecall())
     if subject.world is None:
         return always
-    shown = min(subject.anatomy.context or FIRST, FIRST)
+    shown = min(found.context or FIRST, FIRST)
     return (*always, *(MemoryMatrix(memory=memory, positions=shown) for memory in ("w_o2", "w_k1", "w_k2")))
 
 
@@ -230,160 +243,3 @@ def _peak_bytes(subject: Subject) -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Linux counts kilobytes, macOS bytes.
     return peak if platform.system() == "Darwin" else peak * 1024
-
-
-def _page(found: Examination) -> Page:
-    sections = tuple(section for section in (_tokens(found), _heads(found), _lens(found), _memory(found)) if section)
-    return Page(
-        title=say("Inside {name}", name=found.subject.origin.name),
-        lead=say("What one text of {count} tokens shows of this model, checked against the untouched model first.", count=found.batch.ids.shape[1]),
-        summary=tuple(_summary(found)),
-        passport=_passport(found),
-        fidelity=tuple(
-            Check(row.says, _check_value(row.value, row.remark), row.holds is not False) for row in found.fidelity.rows()
-        ),
-        sections=sections,
-        limits=_limits(found),
-        cost=(
-            Row(say("time"), f"{found.seconds:.1f} s"),
-            Row(say("peak memory of the process"), f"{found.peak_bytes / 1e9:.2f} GB"),
-        ),
-        files=tuple(
-            FileLink(f"tables/{name}{suffix}", reading.measurement.says)
-            for name, reading in found.readings.items()
-            for suffix in table_suffixes(reading.measurement)
-        ),
-        command=found.command,
-    )  # fmt: skip
-
-
-def _check_value(value: float, remark: Text | None) -> Text | str:
-    number = "–" if np.isnan(value) else "0" if value == 0 else f"{value:.1e}"
-    return number if remark is None else say("{value} ({remark})", value=number, remark=remark)
-
-
-def _summary(found: Examination) -> list[SummaryLine]:
-    subject, anatomy = found.subject, found.subject.anatomy
-    size = say(
-        "{name} has {parameters} parameters in {layers} layers (heads per layer: {heads}); it was given {count} tokens.",
-        name=subject.origin.name, layers=anatomy.depth, heads=anatomy.heads,
-        parameters=f"{subject.parameter_count:,}", count=found.batch.ids.shape[1],
-    )  # fmt: skip
-    state = (
-        say("What is shown is what the model computes: every check that could be made holds.")
-        if found.fidelity.holds
-        else say("A fidelity check failed, so nothing below may be read as a fact about the model.")
-    )
-    lines = [SummaryLine(size, "tokens"), SummaryLine(state, "fidelity")]
-    lines += _head_lines(found)
-    if "logit_lens" in found.readings:
-        lines.append(_lens_line(found.readings["logit_lens"]))
-    if "memory_recall" in found.readings:
-        recall = found.readings["memory_recall"]
-        table = recall.measurement.at(quantity="value")
-        best = dict(zip(table.coords["memory"], table.values, strict=True))
-        told = say(
-            "Of what an induction head must remember, W_O of layer 1 holds {output}, W_K of layer 1 {match}, W_K of layer 0 {position}.",
-            output=_share(best["w_o2"]), match=_share(best["w_k2"]), position=_share(best["w_k1_first_64"]),
-        )  # fmt: skip
-        lines.append(SummaryLine(told, recall.figure.name))
-    return lines
-
-
-def _head_lines(found: Examination) -> list[SummaryLine]:
-    """The head that stands out most for induction and for the previous token."""
-    if "head_scores" not in found.readings:
-        return []
-    reading = found.readings["head_scores"]
-    table = reading.measurement
-    lines: list[SummaryLine] = []
-    for score in ("induction", "previous_token"):
-        values = table.at(score=score, quantity="value").values
-        if np.isnan(values).all():
-            continue
-        layer, head = np.unravel_index(int(np.nanargmax(values)), values.shape)
-        chance = float(table.at(score=score, quantity="chance").values[layer, head])
-        told = say(
-            "Head L{layer}H{head} scores highest for {score}: {value}, where chance gives {chance}.",
-            layer=table.coords["layer"][layer], head=int(head), score=score_name(score),
-            value=f"{values[layer, head]:.2f}", chance=f"{chance:.2f}",
-        )  # fmt: skip
-        lines.append(SummaryLine(told, reading.figure.name))
-    return lines
-
-
-def _lens_line(reading: Reading) -> SummaryLine:
-    table = reading.measurement
-    last = table.at(stage=table.coords["stage"][-1], position=table.coords["position"][-1])
-    found = dict(zip(last.coords["quantity"], last.values, strict=True))
-    token = int(found["token 1"])
-    told = say(
-        "After the last token the model says “{token}” with probability {probability}.",
-        token=table.columns.get(f"token {token}", str(token)),
-        probability=_share(found["probability 1"]),
-    )
-    return SummaryLine(told, reading.figure.name)
-
-
-def _share(value: Any) -> str:
-    return "–" if np.isnan(value) else f"{float(value):.0%}"
-
-
-def _passport(found: Examination) -> tuple[Row, ...]:
-    subject = found.subject
-    packages: Mapping[str, Any] = found.environment["packages"]
-    dtype = str(next(subject.model.parameters()).dtype).removeprefix("torch.")
-    rows = [
-        Row(say("model"), f"{subject.origin.name} ({type(subject.model).__name__})"),
-        Row(say("source"), subject.origin.source or "–"),
-        Row(say("revision"), subject.origin.revision or "–"),
-        Row(say("parameters"), f"{subject.parameter_count:,}"),
-        Row(say("tokenizer"), "–" if subject.tokenizer is None else type(subject.tokenizer).__name__),
-        Row(say("trained on"), "–" if subject.world is None else subject.world.kind),
-        Row(say("device and number format"), f"{subject.device}, {dtype}"),
-        Row(say("seed"), str(found.seed)),
-        Row(say("versions"), ", ".join(f"{name} {version}" for name, version in packages.items() if version)),
-    ]
-    return (*rows, *(Row(name, value) for name, value in subject.anatomy.rows()))
-
-
-def _tokens(found: Examination) -> Section:
-    ids = found.batch.ids[0].tolist()
-    rows = tuple(
-        (place, label, token) for place, (label, token) in enumerate(zip(found.batch.labels, ids, strict=True))
-    )
-    table = Table(
-        "token-list", say("The tokens as the model sees them"), (say("position"), say("token"), say("id")), rows
-    )
-    return Section("tokens", say("Tokens"), (), (), (table,))
-
-
-def _heads(found: Examination) -> Section | None:
-    names = [n for n in found.readings if n == "head_scores" or n.startswith("attention_L")]
-    figures = [found.readings[name].figure for name in (*names, "attention_maps") if name in found.readings]
-    note = say("Scores first, then the heads that stand out most above chance, then every head.")
-    return Section("attention", say("Attention"), (note,), tuple(figures)) if figures else None
-
-
-def _lens(found: Examination) -> Section | None:
-    if "logit_lens" not in found.readings:
-        return None
-    note = say(
-        "Each row reads the stream at one depth, the embedding first, through the model's own final norm and head."
-    )
-    return Section("lens", say("What each layer would say"), (note,), (found.readings["logit_lens"].figure,))
-
-
-def _memory(found: Examination) -> Section | None:
-    figures = tuple(reading.figure for name, reading in found.readings.items() if name.startswith("memory_"))
-    return Section("memory", say("What the weights remember"), (), figures) if figures else None
-
-
-def _limits(found: Examination) -> tuple[Text, ...]:
-    skipped = [
-        say("{instrument} was left out: {reason}", instrument=name, reason=problem.what)
-        for name, problem in found.skipped.items()
-    ]
-    caveats = {c.en: c for reading in found.readings.values() for c in reading.measurement.caveats}
-    one_text = say("One text is one text: another may show other heads at work.")
-    return (*caveats.values(), one_text, *skipped)

@@ -15,6 +15,7 @@ interval is a 95 % t-interval over sequences; for a single sequence over its que
 independent (a caveat says so).
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -56,19 +57,21 @@ class HeadScores(Instrument):
 
         NaN where no query of the batch has the score (no token repeats).
         """
-        found = self._captured(subject, batch, activations)
         sites = self.sites(subject.anatomy)
+        if not sites:
+            raise InvalidInput(say("the model has no attention that can be read"))
+        found = self._captured(subject, batch, activations)
         targets = head_targets(batch)
         causal = subject.anatomy.causal
         heads = max(found[site.name].shape[1] for site in sites)
         values = np.full((len(SCORES), len(sites), heads, len(QUANTITIES)), np.nan)
-        chance = {name: _scored(uniform_map(batch, causal), target) for name, target in targets.items()}
+        chance = {name: scored(uniform_map(batch, causal), target) for name, target in targets.items()}
         for row, site in enumerate(sites):
             pattern = found[site.name].float().cpu()
             for index, name in enumerate(SCORES):
-                scored = _scored(pattern, targets[name])
+                given = scored(pattern, targets[name])
                 for head in range(pattern.shape[1]):
-                    interval = _interval(scored[:, head])
+                    interval = _interval(given[:, head])
                     level = _interval(chance[name][:, 0]).mean
                     values[index, row, head] = (
                         interval.mean,
@@ -95,27 +98,56 @@ class HeadScores(Instrument):
 
     def draw(self, measurement: Measurement) -> Figure:
         """The best heads of each score above chance, with intervals."""
-        rows: list[Dot] = []
-        for index, name in enumerate(measurement.coords["score"]):
-            part = measurement.values[index]
-            order = np.argsort(-np.nan_to_num(part[..., 0].ravel(), nan=-np.inf))
-            for place in order[: self.shown]:
-                layer, head = divmod(int(place), part.shape[1])
-                mean, low, high, chance, _ = part[layer, head]
-                if np.isnan(mean):
-                    continue
-                label = say(
-                    "L{layer}H{head}, chance {chance}",
-                    layer=measurement.coords["layer"][layer], head=head, chance=f"{chance:.2f}",
-                )  # fmt: skip
-                # Count 0: the spread is over sequences or queries, not over seeds.
-                rows.append(Dot(label, Interval(mean, low, high, 0), group=score_name(str(name))))
         heading = Heading(
             "head-scores",
             say("What the heads look for"),
             say("The best heads of each kind, with 95 % intervals; chance is what uniform attention scores."),
         )
-        return dots(heading, rows, Axes(say("share of attention"), "", x_range=(0.0, 1.02)))
+        return draw_scores(heading, measurement, self.shown)
+
+
+def draw_scores(heading: Heading, measurement: Measurement, shown: int) -> Figure:
+    """The best heads of each score; the caption names the scores that the tokens could not show."""
+    blank = not_measurable(measurement)
+    if blank is not None:
+        heading = replace(heading, caption=say("{first} {second}", first=heading.caption, second=blank))
+    return dots(heading, _best_rows(measurement, shown), Axes(say("share of attention"), "", x_range=(0.0, 1.02)))
+
+
+def not_measurable(measurement: Measurement) -> Text | None:
+    """The scores that no query of the tokens defines, and why, in one sentence; None where all are defined."""
+    names = [
+        score_name(str(score))
+        for index, score in enumerate(measurement.coords["score"])
+        if np.isnan(measurement.values[index, ..., 0]).all()
+    ]
+    if not names:
+        return None
+    listed = names[0]
+    for name in names[1:]:
+        listed = say("{first}, {second}", first=listed, second=name)
+    if len(names) == len(SCORES):
+        return say("Not measurable on this text: {scores}; one token has none before it.", scores=listed)
+    return say("Not measurable on this text: {scores}; no token comes back in it as they need.", scores=listed)
+
+
+def _best_rows(measurement: Measurement, shown: int) -> list[Dot]:
+    rows: list[Dot] = []
+    for index, name in enumerate(measurement.coords["score"]):
+        part = measurement.values[index]
+        order = np.argsort(-np.nan_to_num((part[..., 0] - part[..., 3]).ravel(), nan=-np.inf))
+        for place in order[:shown]:
+            layer, head = divmod(int(place), part.shape[1])
+            mean, low, high, chance, _ = part[layer, head]
+            if np.isnan(mean):
+                continue
+            label = say(
+                    "L{layer}H{head}, chance {chance}",
+                    layer=measurement.coords["layer"][layer], head=head, chance=f"{chance:.2f}",
+                )  # fmt: skip
+            # Count 0: the spread is over sequences or queries, not over seeds.
+            rows.append(Dot(label, Interval(mean, low, high, 0), group=score_name(str(name))))
+    return rows
 
 
 def score_name(score: str) -> Text:
@@ -181,7 +213,7 @@ def repeated_random_tokens(subject: Subject, seed: Seed, *, sequences: int = 8, 
     return TokenBatch(ids, None, subject.labels(ids[0].tolist()))
 
 
-def _scored(pattern: Tensor, target: Tensor) -> Float[Tensor, "batch head query"]:
+def scored(pattern: Tensor, target: Tensor) -> Float[Tensor, "batch head query"]:
     """The attention that each query gives to its targets; NaN for queries that have none."""
     share = (pattern * target[:, None]).sum(-1)
     defined = (target.sum(-1) > 0)[:, None].expand_as(share)
@@ -200,6 +232,8 @@ def _caveats(batch: TokenBatch, values: np.ndarray) -> tuple[Text, ...]:
     caveats = [say("Attention shows where information is read from, not that it is used.")]
     if batch.ids.shape[0] == 1:
         caveats.append(say("One sequence: the interval is over its queries, which are not independent."))
-    if np.isnan(values[1, ..., 0]).all():
+    if np.isnan(values[SCORES.index("duplicate_token"), ..., 0]).all():
         caveats.append(say("No token repeats in this text, so duplicate-token and induction scores are not defined."))
+    elif np.isnan(values[SCORES.index("induction"), ..., 0]).all():
+        caveats.append(say("Tokens repeat side by side only, so induction scores are not defined."))
     return tuple(caveats)

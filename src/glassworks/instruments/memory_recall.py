@@ -25,7 +25,7 @@ from pydantic import Field
 from torch import Tensor
 
 from glassworks.anatomy.capture import Activations
-from glassworks.anatomy.places import Anatomy
+from glassworks.anatomy.places import Anatomy, layer_count
 from glassworks.anatomy.replay import (
     feedforward_output,
     position_vectors,
@@ -108,7 +108,7 @@ def memories(subject: Subject, positions: int | None = None, *, through_norm: bo
     if subject.anatomy.depth != 2 or any(layer.mixer is None for layer in subject.anatomy.layers):
         raise InvalidInput(
             say("memory recall is defined for two attention layers"),
-            given=say("{count} layers", count=subject.anatomy.depth),
+            given=layer_count(subject.anatomy.depth),
         )
     tokens = token_vectors(subject)
     vocabulary = len(tokens)
