@@ -40,6 +40,7 @@ class UnknownName(GlassworksError):
     """A name that is on no list; carries the nearest known one."""
 
     def __init__(self, what: str, given: str, known: Iterable[str], *, next_command: str | None = None) -> None:
+        self.name = given
         self.known = sorted(known)
         self.nearest = nearest(given, self.known)
         right = known_names(given, self.known)

@@ -74,7 +74,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise NotFound(say("{path} is not there", path=str(path))) from None
-    except (ValueError, OSError) as problem:
+    except (ValueError, OSError, RecursionError) as problem:
         raise BrokenFile(
             say("{path} is damaged or not JSON: {reason}", path=str(path), reason=str(problem)),
             next_command="glassworks runs verify",

@@ -112,11 +112,24 @@ class RunFolder:
         }
         self.write_json("manifest.json", {"format": FORMAT, "files": entries})
 
+    def seal_again(self, name: str) -> None:
+        """Brings one file's entry of the manifest up to date; the others stay, so that damage stays visible."""
+        if not self.has("manifest.json"):
+            return
+        manifest = self.read_json("manifest.json")
+        path = self.path / name
+        if _entries_of(manifest) is None:
+            return
+        manifest["files"][name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        self.write_json("manifest.json", manifest)
+
     def verify(self) -> list[Damage]:
         """Compares every file with the manifest; an empty list means that all is as written."""
         if not self.has("manifest.json"):
             return [Damage(self.path, say("the run did not finish: there is no manifest"))]
-        listed = cast(dict[str, Any], self.read_json("manifest.json")["files"])
+        listed = _entries_of(self.read_json("manifest.json"))
+        if listed is None:
+            return [Damage(self.path / "manifest.json", say("it is no manifest"))]
         damage: list[Damage] = []
         for name, entry in listed.items():
             path = self.path / name
@@ -146,6 +159,15 @@ class RunFolder:
         for path in sorted(self.path.rglob("*")):
             if path.is_file() and path.name not in _UNLISTED and not path.name.startswith("."):
                 yield path
+
+
+def _entries_of(manifest: Any) -> dict[str, Any] | None:
+    """The files that a manifest lists, or None where it is something else."""
+    files: Any = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict) or not files:
+        return None
+    entries = cast(dict[str, Any], files)
+    return entries if all(isinstance(e, dict) and {"bytes", "sha256"} <= set(e) for e in entries.values()) else None
 
 
 def list_runs(root: Path) -> list[RunFolder]:

@@ -27,7 +27,9 @@ class Spec(BaseModel):
     `revision` rises when the same knobs give other numbers, so that stored results are never mixed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     kind: str
     revision: ClassVar[int] = 1
@@ -86,7 +88,8 @@ class Spec(BaseModel):
             )
         try:
             value: object = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
+            # No JSON, a number of thousands of digits, or brackets without end: the field itself then says what it wants.
             value = text
         return self.replaced(path.strip(), value)
 
@@ -106,7 +109,7 @@ def _reporting(spec: type[BaseModel]) -> Generator[None, None, None]:
 def _child(branch: Any, name: str, path: str) -> Any:
     if isinstance(branch, list):
         items = cast(list[Any], branch)
-        if name.isdigit() and int(name) < len(items):
+        if name.isdecimal() and int(name) < len(items):
             return items[int(name)]
         known = [str(i) for i in range(len(items))]
     elif isinstance(branch, dict):

@@ -85,6 +85,8 @@ class Text:
         """Reads what `to_json` wrote; a bare string is taken as a template without values."""
         if isinstance(found, str):
             return cls(found)
+        if not isinstance(found, dict) or "template" not in found:
+            raise ValueError(f"{found!r} is no text")
         entry = cast(dict[str, object], found)
         values = cast(dict[str, object], entry.get("values", {}))
         return cls(

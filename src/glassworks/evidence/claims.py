@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from glassworks.core.errors import UnknownName
+from glassworks.core.errors import BrokenFile, UnknownName
 from glassworks.core.text import Text, say
 from glassworks.evidence.measurements import Measurement
 from glassworks.evidence.statistics import Interval
@@ -67,7 +67,6 @@ class Missing(UnknownName):
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         super().__init__("measurement", name, known)
-        self.name = name
 
 
 @dataclass(frozen=True)
@@ -115,19 +114,24 @@ class Verdict:
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Verdict:
-        """Reads what `to_json` wrote."""
-        low, high = (_or_nan(v) for v in found["interval"])
-        return cls(
-            claim=found["claim"],
-            says=Text.from_json(found["says"]),
-            where=Text.from_json(found["where"]),
-            outcome=Outcome(found["verdict"]),
-            value=Interval(_or_nan(found["value"]), low, high, int(found["count"])),
-            unit=found["unit"],
-            because=Text.from_json(found["because"]),
-            seeds=tuple(found["seeds"]),
-            scale=Scale(found["scale"]),
-        )
+        """Reads what `to_json` wrote; anything else raises BrokenFile."""
+        try:
+            low, high = (_or_nan(v) for v in found["interval"])
+            return cls(
+                claim=str(found["claim"]),
+                says=Text.from_json(found["says"]),
+                where=Text.from_json(found["where"]),
+                outcome=Outcome(found["verdict"]),
+                value=Interval(_or_nan(found["value"]), low, high, int(found["count"])),
+                unit=str(found["unit"]),
+                because=Text.from_json(found["because"]),
+                seeds=tuple(found["seeds"]),
+                scale=Scale(found["scale"]),
+            )
+        except (KeyError, TypeError, ValueError) as problem:
+            raise BrokenFile(
+                say("a verdict is damaged: {reason}", reason=str(problem)), next_command="glassworks claims check"
+            ) from None
 
 
 def judge(claims: Sequence[Claim], evidence: Evidence) -> list[Verdict]:
@@ -164,9 +168,12 @@ def _judge_one(claim: Claim, evidence: Evidence) -> Verdict:
 def _tested(claim: Claim, evidence: Evidence) -> Finding:
     try:
         return claim.test(evidence)
-    except Missing as problem:
+    except UnknownName as problem:
+        # A whole measurement, or one label of it, that this run does not have.
         nothing = Interval(float("nan"), float("nan"), float("nan"), 0)
-        return Finding(Outcome.UNDECIDED, nothing, "", say("not measured in this run: {missing}", missing=problem.name))
+        return Finding(
+            Outcome.UNDECIDED, nothing, "", say("not measured in this run: {missing}", missing=problem.given)
+        )
 
 
 def _held_back(claim: Claim, evidence: Evidence, finding: Finding, seeds: tuple[int, ...]) -> Finding:

@@ -180,7 +180,7 @@ def load_measurements(folder: Path) -> dict[str, Measurement]:
             raise ValueError("its digest is not the one in measurements.json")
         arrays = np.load(io.BytesIO(data), allow_pickle=False)
         return {h["name"]: _from_header(h, arrays[h["name"]]) for h in found["measurements"]}
-    except (ValueError, KeyError, OSError, TypeError, AssertionError) as problem:
+    except (ValueError, KeyError, OSError, TypeError, AttributeError, AssertionError) as problem:
         raise BrokenFile(
             say("{path} is damaged: {reason}", path=str(path), reason=str(problem)),
             right=say("measure again from the stored models"),

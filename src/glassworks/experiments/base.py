@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from glassworks.core.spec import Spec
-from glassworks.core.text import Text
+from pydantic import field_validator
+
+from glassworks.core.spec import ImpossibleValue, Spec
+from glassworks.core.text import Text, say
 from glassworks.evidence.claims import Claim, Evidence, Scale
 from glassworks.evidence.measurements import Measurement
 from glassworks.figures import Figure
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from glassworks.core.events import EventLog
     from glassworks.training.loop import Probe, Trained
     from glassworks.training.spec import TrainingSpec
+
+# What a signed 64-bit column of a table can hold.
+LARGEST_SEED = 2**63
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,29 @@ class Experiment(Spec):
     paper: ClassVar[Paper]
     claims: ClassVar[tuple[Claim, ...]]
     studies: ClassVar[tuple[Study, ...]]
+    # Fields that say how much is spent: a run below a scale's own values has not reached that scale.
+    effort: ClassVar[tuple[str, ...]] = ()
     scale: Scale
     seeds: tuple[int, ...]
+
+    @field_validator("seeds")
+    @classmethod
+    def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < LARGEST_SEED for seed in seeds):
+            raise ImpossibleValue(
+                say("seeds must be different whole numbers, at least one"),
+                say("for example {example}", example="seeds=[0,1,2]"),
+            )
+        return seeds
+
+    def reached_scale(self) -> Scale:
+        """The largest scale whose effort these settings reach, whatever `scale` calls them."""
+        for scale in (Scale.PAPER, Scale.LAPTOP):
+            standard = type(self).at(scale).to_json()
+            mine = self.to_json()
+            if self.scale.reaches(scale) and all(mine[name] >= standard[name] for name in self.effort):
+                return scale
+        return Scale.SMOKE
 
     @classmethod
     def at(cls, scale: Scale) -> Experiment:

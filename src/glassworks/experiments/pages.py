@@ -20,7 +20,7 @@ def write_report(
     experiment: Experiment, run: RunFolder, verdicts: Sequence[Verdict], figures: Sequence[Figure]
 ) -> None:
     """Writes report.html into the run folder."""
-    evidence = Evidence(load_measurements(run.path), experiment.scale)
+    evidence = Evidence(load_measurements(run.path), experiment.reached_scale())
     run.write_bytes("report.html", render(_page(experiment, run, verdicts, evidence, figures)).encode())
 
 

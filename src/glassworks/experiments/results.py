@@ -59,7 +59,7 @@ class Results:
     @cached_property
     def figures(self) -> Mapping[str, Figure]:
         """Every figure by name."""
-        evidence = Evidence(self.measurements, self.experiment.scale)
+        evidence = Evidence(self.measurements, self.experiment.reached_scale())
         return {figure.name: figure for figure in self.experiment.draw(evidence)}
 
     def plot(self, name: str | None = None) -> Figure:

@@ -52,6 +52,8 @@ def run_experiment(experiment: Experiment, options: RunOptions) -> Outcome:
     started = time.perf_counter()
     with run.lock():
         run.events.emit(RunStarted(command=options.command, resumed=run.has("studies.json")))
+        # What follows rewrites files: until the end this run is unfinished, and its old manifest would call it damaged.
+        (run.path / "manifest.json").unlink(missing_ok=True)
         missing = [name for name in names if name not in done_studies(run)]
         if missing or not run.has("environment.json"):
             run.write_environment({"device": _device_name(options.device), "command": options.command})
@@ -82,8 +84,9 @@ def rejudge(experiment: Experiment, run: RunFolder) -> list[Verdict]:
             say("{path} holds no measurements yet", path=str(run.path)),
             next_command=f"glassworks reproduce {experiment.kind} --resume {run.path}",
         )
-    verdicts = judge(experiment.claims, Evidence(load_measurements(run.path), experiment.scale))
+    verdicts = judge(experiment.claims, Evidence(load_measurements(run.path), experiment.reached_scale()))
     run.write_json("verdicts.json", [verdict.to_json() for verdict in verdicts])
+    run.seal_again("verdicts.json")
     return verdicts
 
 
@@ -153,7 +156,7 @@ def _conclude(experiment: Experiment, run: RunFolder, started: float) -> Outcome
 
 def redraw(experiment: Experiment, run: RunFolder, measurements: Mapping[str, Measurement]) -> list[Any]:
     """Draws every figure again from the measurements, as SVG (light, dark) and PNG under `figures/`."""
-    figures = list(experiment.draw(Evidence(measurements, experiment.scale)))
+    figures = list(experiment.draw(Evidence(measurements, experiment.reached_scale())))
     for figure in figures:
         for theme in ("light", "dark"):
             run.write_bytes(f"figures/{figure.name}.{theme}.svg", figure.svg(theme).encode())

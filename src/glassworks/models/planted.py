@@ -10,7 +10,8 @@ from glassworks.models.transformer import build_model
 from glassworks.tasks import Bigram
 from glassworks.tensors.seeds import Seed
 
-# Each stored pair scores this before the softmax: large enough to saturate it (birth.md 2.3, b = 20).
+# What each stored pair contributes to its own score, on average, before the softmax: enough to saturate it (birth.md
+# 2.3, b = 20). Cross-talk with the other pairs comes on top.
 PAIR_SCORE = 20.0
 
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glassworks.core.errors import Diverged
+from glassworks.core.errors import Diverged, InvalidInput
 from glassworks.core.events import CheckpointSaved, EventLog, StepDone, Stopped, TrainingDone, TrainingStarted
 from glassworks.core.files import writing
 from glassworks.core.text import say
@@ -119,7 +119,7 @@ class _Run:
         begun = time.perf_counter()
         with torch.autocast(self.options.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             logits = self.forward(input_ids=batch.inputs, use_cache=False).logits.float()
-        mask = batch.scored[self.spec.loss_on]
+        mask = self._learned_from(batch, step)
         loss = F.cross_entropy(logits[mask], batch.targets[mask])
         self._check_finite(loss, step)
         is_probed = step % self.spec.probe_every == 0 or step == self.spec.steps - 1
@@ -181,6 +181,16 @@ class _Run:
             self.model.train()
         self.history.append(step, row)
 
+    def _learned_from(self, batch: Batch, step: int) -> Tensor:
+        mask = batch.scored[self.spec.loss_on]
+        if not bool(mask.any()):
+            raise InvalidInput(
+                say("batch {step} holds no token to learn from ({mask})", step=step, mask=self.spec.loss_on),
+                given=say("{batch} sequences of {length} tokens", batch=self.spec.batch, length=self.spec.task.length),
+                right=say("longer sequences or a larger batch"),
+            )
+        return mask
+
     def _check_finite(self, loss: Tensor, step: int) -> None:
         if not bool(torch.isfinite(loss)):
             self._stop(step, "loss")
@@ -188,14 +198,19 @@ class _Run:
     def _stop(self, step: int, what: str) -> None:
         self.events.emit(Stopped(cause=f"{what} is not finite", step=step))
         last = self.entry.load_checkpoint()
+        kept = (
+            say("a smaller learning rate; no state was kept, for none was good")
+            if last is None
+            else say(
+                "a smaller learning rate; the last good state (step {step}) is kept in {path}",
+                step=last.step,
+                path=str(self.entry.path),
+            )
+        )
         raise Diverged(
             say("training met NaN or infinity in {what} at step {step}", what=what, step=step),
             given=self.spec.optimiser.to_json(),
-            right=say(
-                "a smaller learning rate; the last good state (step {step}) is kept in {path}",
-                step=0 if last is None else last.step,
-                path=str(self.entry.path),
-            ),
+            right=kept,
         )
 
     def _choose_precision(self) -> str:

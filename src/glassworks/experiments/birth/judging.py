@@ -14,10 +14,31 @@ from glassworks.evidence.statistics import Interval, first_crossing, interval_ov
 SOLVED = 0.9
 FORMED = 0.9
 HALF_FORMED = 0.5
+IDLE = 0.15  # a memory recalled less than this has learned nothing worth naming
+# The smallest drop of a loss, in nats, that counts as learning when two losses are compared.
+LEARNED_NATS = 0.5
 
 
 def _decide(holds: bool, in_part: bool) -> Outcome:
     return Outcome.HOLDS if holds else Outcome.HOLDS_IN_PART if in_part else Outcome.FAILS
+
+
+def _graded(interval: Interval, full: float, part: float, *, also: bool = True) -> Outcome:
+    """HOLDS above `full` (where `also` is true), in part above `part`, FAILS below it, each with the whole interval.
+
+    An interval that contains the lower level refutes nothing: UNDECIDED.
+    """
+    if _surely_above(interval, full) and also:
+        return Outcome.HOLDS
+    if _surely_above(interval, part):
+        return Outcome.HOLDS_IN_PART
+    high = interval.high if interval.high == interval.high else interval.mean
+    return Outcome.FAILS if high <= part else Outcome.UNDECIDED
+
+
+def _nothing_learned(unit: str, value: Interval) -> Finding:
+    """The finding where what a claim compares has not been learned at all: it says nothing about the claim."""
+    return Finding(Outcome.UNDECIDED, value, unit, say("what is compared was not learned in this run"))
 
 
 def _surely_above(interval: Interval, level: float) -> bool:
@@ -49,7 +70,7 @@ def two_layers(evidence: Evidence) -> Finding:
     one, two = (curves.at(layers=n, metric="accuracy/in_context") for n in (1, 2))
     gap = interval_over_seeds(_by_seed(two)[:, -1] - _by_seed(one)[:, -1])
     solved = interval_over_seeds(_by_seed(two)[:, -1])
-    outcome = _decide(_surely_above(gap, 0.2) and solved.mean >= SOLVED, _surely_above(gap, 0.05))
+    outcome = _graded(gap, 0.2, 0.05, also=solved.mean >= SOLVED)
     because = say(
         "two layers reach {two} of in-context tokens, one layer {one}; counting alone reaches {counting}",
         two=f"{solved.mean:.3f}", one=f"{_by_seed(one)[:, -1].mean():.3f}",
@@ -87,19 +108,29 @@ def beyond_counting(evidence: Evidence) -> Finding:
         "without self-copies the model is right on {model} of in-context tokens, the best counting rule on {counting}",
         model=f"{accuracy.mean:.3f}", counting=f"{counting.mean:.3f}",
     )  # fmt: skip
-    return Finding(_decide(_surely_above(margin, 0.2), _surely_above(margin, 0.0)), margin, "accuracy", because)
+    return Finding(_graded(margin, 0.2, 0.0), margin, "accuracy", because)
 
 
 def top_down(evidence: Evidence) -> Finding:
     """Which memory passes half of its final recall first."""
-    halves = {m: _half_steps(evidence["formation"], f"recall/{m}") for m in ("output", "match", "position_64")}
+    memories = ("output", "match", "position_64")
+    halves = {m: _half_steps(evidence["formation"], f"recall/{m}") for m in memories}
     lead = interval_over_seeds(np.minimum(halves["match"], halves["position_64"]) - halves["output"])
+    if min(last(evidence["formation"], f"recall/{m}").mean for m in memories) < HALF_FORMED:
+        return _nothing_learned("steps", lead)
     because = say(
         "half of the final recall is passed at step {output} by W_O², {match} by W_K², {position} by W_K¹",
         output=f"{halves['output'].mean():.0f}", match=f"{halves['match'].mean():.0f}",
         position=f"{halves['position_64'].mean():.0f}",
     )  # fmt: skip
-    return Finding(_decide(_surely_above(lead, 0.0), lead.mean > 0), lead, "steps", because)
+    return Finding(_lead_outcome(lead), lead, "steps", because)
+
+
+def _lead_outcome(lead: Interval) -> Outcome:
+    """A lead holds with its whole interval above zero, in part with its mean only, and fails with all of it below."""
+    if _surely_above(lead, 0.0) or lead.mean > 0:
+        return Outcome.HOLDS if _surely_above(lead, 0.0) else Outcome.HOLDS_IN_PART
+    return _graded(lead, 0.0, 0.0)
 
 
 def _half_steps(curves: Measurement, metric: str) -> NDArray[np.float64]:
@@ -117,13 +148,13 @@ def output_first(evidence: Evidence) -> Finding:
     lost = interval_over_seeds(at["none"] - at["output"])
     waits = interval_over_seeds(_at_step(frozen.at(frozen="match+position", metric="recall/output"), release))
     keys_idle = max(float(k.mean()) for k in keys)
-    holds = _surely_above(lost, 0.3) and keys_idle < 0.15 and waits.mean >= FORMED
+    holds = keys_idle < IDLE and waits.mean >= FORMED
     because = say(
         "at the release, W_O² frozen: accuracy {frozen} (free: {free}), keys recalled {keys}; both keys frozen: W_O² recalled {waits}",
         frozen=f"{at['output'].mean():.3f}", free=f"{at['none'].mean():.3f}",
         keys=f"{keys_idle:.2f}", waits=f"{waits.mean:.2f}",
     )  # fmt: skip
-    return Finding(_decide(holds, _surely_above(lost, 0.1)), lost, "accuracy", because)
+    return Finding(_graded(lost, 0.3, 0.1, also=holds), lost, "accuracy", because)
 
 
 def catch_up(evidence: Evidence) -> Finding:
@@ -141,7 +172,8 @@ def catch_up(evidence: Evidence) -> Finding:
 
 
 def _at_step(part: Measurement, step: float) -> NDArray[np.float64]:
-    return _by_seed(part)[:, int(np.abs(part.along("step") - step).argmin())]
+    """The last row at or before a step, so that nothing after it is counted."""
+    return _by_seed(part)[:, max(0, int(np.searchsorted(part.along("step"), step, side="right")) - 1)]
 
 
 def global_first(evidence: Evidence) -> Finding:
@@ -149,11 +181,15 @@ def global_first(evidence: Evidence) -> Finding:
     curves = evidence["data"].at(setting="random K=5")
     halves = {m: _half_drop(curves.at(metric=f"loss/{m}")) for m in ("global", "in_context")}
     lead = interval_over_seeds(halves["in_context"] - halves["global"])
+    loss = curves.at(metric="loss/in_context")
+    dropped = interval_over_seeds(_by_seed(loss)[:, 0] - _by_seed(loss).min(axis=1))
+    if dropped.mean < LEARNED_NATS:
+        return _nothing_learned("steps", lead)
     because = say(
         "half of its total drop is made by the global loss at step {near}, by the in-context loss at step {far}",
         near=f"{halves['global'].mean():.0f}", far=f"{halves['in_context'].mean():.0f}",
     )  # fmt: skip
-    return Finding(_decide(_surely_above(lead, 0.0), lead.mean > 0), lead, "steps", because)
+    return Finding(_lead_outcome(lead), lead, "steps", because)
 
 
 def _half_drop(part: Measurement) -> NDArray[np.float64]:
@@ -169,6 +205,9 @@ def data_decides(evidence: Evidence) -> Finding:
         for s in ("frequent K=5", "frequent K=1", "rare K=5", "random K=5")
     }
     delays = {s: interval_over_seeds(v - steps["frequent K=5"]) for s, v in steps.items() if s != "frequent K=5"}
+    reached = np.nanmax(_by_seed(curves.at(setting="frequent K=5", metric="accuracy/in_context")), axis=1)
+    if reached.min() < 0.8:
+        return _nothing_learned("steps", min(delays.values(), key=lambda d: d.mean))
     slower = [s for s, d in delays.items() if _surely_above(d, 0.0)]
     because = say(
         "accuracy 0.8 is passed at step {frequent} with five frequent triggers, {one} with one, {rare} with rare, {random} with random ones (never = last step)",
@@ -191,13 +230,13 @@ def diverse_outputs(evidence: Evidence) -> Finding:
         for trained, other in (("bigram", "uniform"), ("uniform", "bigram"))
     }
     asymmetry = interval_over_seeds(drop["bigram"] - drop["uniform"])
+    if min(table.at(trained=law, tested=law).values.mean() for law in drop) < HALF_FORMED:
+        return _nothing_learned("accuracy", asymmetry)
     because = say(
         "trained on bigram outputs the model loses {bigram} under uniform ones; trained on uniform outputs it loses {uniform} under bigram ones",
         bigram=f"{drop['bigram'].mean():.3f}", uniform=f"{drop['uniform'].mean():.3f}",
     )  # fmt: skip
-    return Finding(
-        _decide(_surely_above(asymmetry, 0.2), _surely_above(asymmetry, 0.0)), asymmetry, "accuracy", because
-    )
+    return Finding(_graded(asymmetry, 0.2, 0.0), asymmetry, "accuracy", because)
 
 
 def width(evidence: Evidence) -> Finding:
@@ -211,8 +250,7 @@ def width(evidence: Evidence) -> Finding:
         "with no training, width {small} solves {low} and width {large} solves {high}",
         small=int(widths[0]), low=f"{curve[:, 0].mean():.3f}", large=int(widths[-1]), high=f"{curve[:, -1].mean():.3f}",
     )  # fmt: skip
-    holds = rises and _surely_above(gain, 0.2) and curve[:, -1].mean() >= SOLVED
-    return Finding(_decide(holds, _surely_above(gain, 0.0)), gain, "accuracy", because)
+    return Finding(_graded(gain, 0.2, 0.0, also=rises and curve[:, -1].mean() >= SOLVED), gain, "accuracy", because)
 
 
 def early_positions(evidence: Evidence) -> Finding:
@@ -228,7 +266,7 @@ def early_positions(evidence: Evidence) -> Finding:
         "previous positions are recalled for {early} of the first 64 positions and {late} of the later ones",
         early=f"{by_seed[:, positions <= 64].mean():.2f}", late=f"{by_seed[:, positions > 64].mean():.2f}",
     )  # fmt: skip
-    return Finding(_decide(_surely_above(gap, 0.2), _surely_above(gap, 0.0)), gap, "recall", because)
+    return Finding(_graded(gap, 0.2, 0.0), gap, "recall", because)
 
 
 def attention_as_predicted(evidence: Evidence) -> Finding:
@@ -309,7 +347,7 @@ def early_by_theory(evidence: Evidence) -> Finding:
     agreement = interval_over_seeds(np.array([np.corrcoef(m, predicted)[0, 1] for m in measured]))
     because = say("measured and predicted strength over positions correlate {value}", value=f"{agreement.mean:.2f}")
     return Finding(
-        _decide(_surely_above(agreement, 0.95), _surely_above(agreement, 0.5)),
+        _graded(agreement, 0.95, 0.5),
         agreement,
         "correlation",
         because,

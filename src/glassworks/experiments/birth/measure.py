@@ -176,7 +176,7 @@ def _construction(birth: Birth) -> Measurement:
     return Measurement(
         "construction", say("in-context accuracy of the hand-built head"), values, ("variant", "width", "seed"),
         {"variant": tuple(variants), "width": birth.widths, "seed": birth.seeds}, "fraction",
-        caveats=(say("each stored pair scores 20 before the softmax; 10 or 30 change little"),),
+        caveats=(say("each stored pair contributes a score of 20 on average; cross-talk of the others adds to it, the more the narrower"),),
     )  # fmt: skip
 
 

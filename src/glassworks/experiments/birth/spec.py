@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from glassworks.core.spec import ImpossibleValue
 from glassworks.core.text import Text, say
 from glassworks.evidence.claims import Claim, Evidence, Scale
 from glassworks.evidence.measurements import Measurement
@@ -42,6 +43,10 @@ class Birth(Experiment):
         Study("shift", say("outputs of one law in training, of the other in test")),
     )
 
+    effort: ClassVar[tuple[str, ...]] = (
+        "width", "batch", "length", "steps", "data_steps", "depth_steps", "held_out", "theory_samples",
+    )  # fmt: skip
+
     scale: Scale = Scale.LAPTOP
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     """Every training is repeated with each of these."""
@@ -71,6 +76,26 @@ class Birth(Experiment):
     """Widths of the hand-built head."""
     theory_samples: int = Field(default=60_000, ge=100)
     """Sequences behind each theoretical gradient step; the theory has infinitely many, and 20,000 fail for some seeds."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Matrix products of all trainings; "auto" takes bfloat16 where the machine has it in hardware."""
+
+    @model_validator(mode="after")
+    def _check_studies(self) -> Birth:
+        if self.release >= self.steps:
+            raise ImpossibleValue(
+                say(
+                    "the release at step {release} is not before the last of {steps} steps",
+                    release=self.release,
+                    steps=self.steps,
+                ),
+                say("a release below {steps}", steps=self.steps),
+            )
+        if list(self.widths) != sorted(set(self.widths)) or self.widths[0] < 2:
+            raise ImpossibleValue(
+                say("widths must rise, from 2 on"), say("for example {example}", example="widths=[64,128]")
+            )
+        return self
 
     @classmethod
     def at(cls, scale: Scale) -> Birth:

@@ -128,7 +128,7 @@ class Streams:
         output = memories.output[:, self.token]
         match = memories.match[self.token, self.written]
         place = memories.position[self.place, self.place]
-        # Queries 2 .. T-2 (from 1) are the positions that can hold an output; candidates are all earlier ones and itself.
+        # Queries 2 .. T-1 (from 1) are the positions that can hold an output; candidates are all earlier ones and itself.
         causal = place.masked_fill(~torch.ones(t, t, dtype=torch.bool).tril(), -torch.inf)[1 : t - 1]
         return {
             "output": _share(output.argmax(0) == torch.arange(n), output),

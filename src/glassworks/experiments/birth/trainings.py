@@ -92,7 +92,7 @@ def _in_context(birth: Birth, seed: int, held: tuple[str, ...] = ()) -> Training
     task = _task(birth)
     return TrainingSpec(
         task=task, model=simplified_model(task, birth.width), optimiser=Sgd(rate=birth.rate), steps=birth.steps,
-        batch=birth.batch, loss_on="in_context", frozen=FROZEN, probe="recall", probe_every=birth.probe_every, seed=seed,
+        batch=birth.batch, loss_on="in_context", frozen=FROZEN, probe="recall", probe_every=birth.probe_every, seed=seed, precision=birth.precision,
         frozen_until=tuple(FrozenUntil(pattern=MEMORIES[name], step=birth.release) for name in held),
     )  # fmt: skip
 
@@ -100,7 +100,7 @@ def _in_context(birth: Birth, seed: int, held: tuple[str, ...] = ()) -> Training
 def _all_tokens(birth: Birth, seed: int, task: Bigram) -> TrainingSpec:
     return TrainingSpec(
         task=task, model=simplified_model(task, birth.width, feedforward=True), optimiser=Sgd(rate=birth.rate),
-        steps=birth.data_steps, batch=birth.batch, frozen=FROZEN, probe="recall", probe_every=birth.probe_every, seed=seed,
+        steps=birth.data_steps, batch=birth.batch, frozen=FROZEN, probe="recall", probe_every=birth.probe_every, seed=seed, precision=birth.precision,
     )  # fmt: skip
 
 
@@ -108,5 +108,5 @@ def _full(birth: Birth, seed: int, depth: int) -> TrainingSpec:
     task = _task(birth)
     return TrainingSpec(
         task=task, model=full_model(task, birth.width, depth), optimiser=AdamW(rate=birth.full_rate),
-        steps=birth.depth_steps, batch=min(birth.batch, 64), probe_every=birth.probe_every, seed=seed,
+        steps=birth.depth_steps, batch=min(birth.batch, 64), probe_every=birth.probe_every, seed=seed, precision=birth.precision,
     )  # fmt: skip
