@@ -6,14 +6,15 @@ BIN := $(VENV)/bin
 ONE := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 FAST := $(ONE) $(BIN)/python -m pytest --jaxtyping-packages=glassworks,beartype.beartype
 
-.PHONY: setup run check test fast slow gpu bench docs faults clean
+.PHONY: setup run check test fast slow gpu bench docs clean
 
 run: $(VENV)/.ready
 	$(BIN)/glassworks reproduce birth --scale laptop --only main --only theory --only width
 
 setup: $(VENV)/.ready
 
-# torch comes first and pinned, or pip takes another build; the rest is the set that was tested together.
+# torch comes first and pinned, the rest is the set that was tested together. On Linux the public index serves the CUDA
+# build of torch; for the small CPU build: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0

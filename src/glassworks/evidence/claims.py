@@ -171,9 +171,7 @@ def _tested(claim: Claim, evidence: Evidence) -> Finding:
     except UnknownName as problem:
         # A whole measurement, or one label of it, that this run does not have.
         nothing = Interval(float("nan"), float("nan"), float("nan"), 0)
-        return Finding(
-            Outcome.UNDECIDED, nothing, "", say("not measured in this run: {missing}", missing=problem.given)
-        )
+        return Finding(Outcome.UNDECIDED, nothing, "", say("not measured in this run: {missing}", missing=problem.name))
 
 
 def _held_back(claim: Claim, evidence: Evidence, finding: Finding, seeds: tuple[int, ...]) -> Finding:

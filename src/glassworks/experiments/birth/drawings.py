@@ -255,7 +255,7 @@ def _data(evidence: Evidence) -> list[Figure]:
     return [
         curves(losses, fast_and_slow, Axes(STEP, say("loss (nats per token)"))),
         curves(accuracy, by_setting, Axes(STEP, ACCURACY, y_range=(0.0, 1.02))),
-        curves(bigrams, divergences, Axes(STEP, say("KL divergence (nats)"), y_scale="log")),
+        curves(bigrams, divergences, Axes(STEP, say("KL divergence (nats)"))),
         panels(
             recalls,
             [Panel(setting_name(s), tuple(_watched(data.at(setting=s)))) for s in settings],
@@ -274,7 +274,7 @@ def _shift(evidence: Evidence) -> list[Figure]:
             "In-context accuracy on held-out sequences whose outputs follow the same or the other law (paper: figure 4, centre)."
         ),
     )
-    groups = [say("trained on {law}", law=names[str(t)]) for t in table.coords["trained"]]
+    groups = [names[str(t)] for t in table.coords["trained"]]
     series = [
         BarSeries(
             say("tested on {law}", law=names[str(tested)]),
@@ -282,7 +282,7 @@ def _shift(evidence: Evidence) -> list[Figure]:
         )
         for tested in table.coords["tested"]
     ]
-    return [bars(heading, groups, series, Axes(say("training data"), ACCURACY, y_range=(0.0, 1.02)))]
+    return [bars(heading, groups, series, Axes(say("law of outputs in training"), ACCURACY, y_range=(0.0, 1.02)))]
 
 
 def _depth(evidence: Evidence) -> list[Figure]:
@@ -317,7 +317,7 @@ def _construction(evidence: Evidence) -> list[Figure]:
         ),
     )
     series = [series_of(built.at(variant=v), names[str(v)], "width") for v in built.coords["variant"]]
-    return [curves(heading, series, Axes(say("width d"), ACCURACY, y_range=(0.0, 1.02), x_scale="log"))]
+    return [curves(heading, series, Axes(say("width d"), ACCURACY, y_range=(0.0, 1.02)))]
 
 
 def _three_steps(evidence: Evidence) -> list[Figure]:
