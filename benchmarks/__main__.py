@@ -38,7 +38,11 @@ def main() -> None:
     rows = [one for name in chosen for one in work[name]()]
     console.print(_table(rows))
     console.print(about)
-    RESULTS.write_text(json.dumps(as_json(rows, about), indent=1) + "\n", encoding="utf-8")
+    # What was not measured this time keeps its last figures.
+    before = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.is_file() else []
+    found = as_json(rows, about)
+    found["rows"] += [row for row in before if row["what"] not in {one.what for one in rows}]
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     console.print(f"written to {RESULTS}")
 
 

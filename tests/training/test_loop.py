@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from glassworks.core.errors import BrokenFile, Diverged, RunBusy
+from glassworks.core.errors import BrokenFile, Diverged, InvalidInput, RunBusy
 from glassworks.core.events import EventLog
 from glassworks.experiments.birth.trainings import FROZEN, MEMORIES, simplified_model
 from glassworks.tasks import Bigram
@@ -133,6 +133,23 @@ def test_history_has_a_row_at_every_probed_step_and_the_last(tmp_path):
 def test_bfloat16_and_float32_learn_the_same_within_rounding(tmp_path):
     exact, fast = (train(small(steps=8, precision=p), options(tmp_path), EventLog()) for p in ("float32", "bfloat16"))
     assert exact.history.metrics["loss"] == pytest.approx(fast.history.metrics["loss"], rel=0.02)
+
+
+def test_a_batch_taken_in_pieces_learns_the_same(tmp_path, monkeypatch):
+    spec = small(steps=6, batch=7, precision="float32", probe_every=1, loss_on="in_context")
+    whole = train(spec, options(tmp_path / "whole"), EventLog())
+    monkeypatch.setattr("glassworks.training.loop.CPU_TOKENS", 2 * TASK.length)
+    pieces = train(spec, options(tmp_path / "pieces"), EventLog())
+    assert pieces.history.metrics["loss"] == pytest.approx(whole.history.metrics["loss"], rel=1e-5)
+    for name, tensor in weights(whole.path).items():
+        assert torch.allclose(tensor, weights(pieces.path)[name], atol=1e-6), name
+
+
+def test_a_batch_without_anything_to_learn_from_is_named(tmp_path):
+    task = Bigram(length=4, triggers=0)
+    spec = small(task=task, model=simplified_model(task, 16), loss_on="in_context")
+    with pytest.raises(InvalidInput, match="batch 0 holds no token to learn from"):
+        train(spec, options(tmp_path), EventLog())
 
 
 KILLED = """

@@ -27,6 +27,9 @@ from glassworks.tensors.seeds import Seed
 from glassworks.training.spec import AdamW, Sgd, TrainingSpec
 from glassworks.training.store import Checkpoint, History, StoreEntry
 
+# Tokens that one forward and backward pass takes on a CPU: 64 sequences of 256.
+CPU_TOKENS = 64 * 256
+
 Probe = Callable[[nn.Module], dict[str, float]]
 
 
@@ -117,28 +120,44 @@ class _Run:
         """One update; metrics are taken on the fresh batch before it (birth.md 3.1)."""
         self._release(step)
         begun = time.perf_counter()
-        with torch.autocast(self.options.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            logits = self.forward(input_ids=batch.inputs, use_cache=False).logits.float()
-        mask = self._learned_from(batch, step)
-        loss = F.cross_entropy(logits[mask], batch.targets[mask])
-        self._check_finite(loss, step)
         is_probed = step % self.spec.probe_every == 0 or step == self.spec.steps - 1
-        if is_probed:
-            self._log(step, batch, logits.detach(), loss)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss, logits = self._learn_from(step, batch, keep_logits=is_probed)
+        self._check_finite(loss, step)
+        if is_probed:
+            self._log(step, batch, logits, loss)
         self.optimiser.step()
         if is_probed:
             last = {name: column[-1] for name, column in self.history.metrics.items() if column[-1] == column[-1]}
+            seconds = time.perf_counter() - begun
             self.events.emit(
-                StepDone(
-                    digest=self.spec.digest(),
-                    step=step,
-                    loss=float(loss.detach()),
-                    scores=last,
-                    seconds=time.perf_counter() - begun,
-                )
+                StepDone(digest=self.spec.digest(), step=step, loss=float(loss), scores=last, seconds=seconds)
             )
+
+    def _learn_from(self, step: int, batch: Batch, *, keep_logits: bool) -> tuple[Tensor, Tensor]:
+        """Gradients of the mean loss over the batch, piece by piece; the loss, and all logits where they are asked for."""
+        mask = self._learned_from(batch, step)
+        total = mask.sum()
+        loss = torch.zeros((), device=mask.device)
+        kept: list[Tensor] = []
+        for part in self._pieces(batch):
+            with torch.autocast(self.options.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                logits = self.forward(input_ids=batch.inputs[part], use_cache=False).logits.float()
+            here = mask[part]
+            if bool(here.any()):
+                share = F.cross_entropy(logits[here], batch.targets[part][here]) * (here.sum() / total)
+                share.backward()
+                loss += share.detach()
+            if keep_logits:
+                kept.append(logits.detach())
+        return loss, torch.cat(kept) if kept else loss
+
+    def _pieces(self, batch: Batch) -> list[slice]:
+        size, length = batch.inputs.shape
+        # On a CPU a large batch is memory traffic: score tensors that leave the cache are allocated and paged in anew
+        # every step. Other devices take the batch whole.
+        piece = max(1, CPU_TOKENS // length) if self.options.device.type == "cpu" else size
+        return [slice(start, start + piece) for start in range(0, size, piece)]
 
     def save(self, step: int) -> None:
         """Writes the state after `step` steps; refuses to keep a state that is not finite."""
@@ -174,7 +193,7 @@ class _Run:
         self.entry.finish(self.history, self.seconds, {"precision": self.precision, "device": self.options.device.type})
 
     def _log(self, step: int, batch: Batch, logits: Tensor, loss: Tensor) -> None:
-        row = {"loss": float(loss.detach())} | score(logits, batch)
+        row = {"loss": float(loss)} | score(logits, batch)
         if self.options.probe is not None:
             self.model.eval()
             row |= self.options.probe(self.model)
