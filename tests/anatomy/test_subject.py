@@ -8,7 +8,7 @@ from glassworks.anatomy import Alphabet, Origin, Subject, TokenBatch, legible
 from glassworks.anatomy.fidelity import Fidelity
 from glassworks.anatomy.labels import token_texts
 from glassworks.anatomy.places import layer_count
-from glassworks.anatomy.tokens import token_count
+from glassworks.anatomy.tokens import rows_of, token_count
 from glassworks.core.errors import InvalidInput
 from tests.assets import asset
 from tests.families import CONTEXT, FOUR, shared
@@ -194,3 +194,20 @@ def test_one_token_is_no_tokens() -> None:
     assert token_count(1).en == "1 token"
     assert token_count(2).en == "2 tokens"
     assert layer_count(1).en == "1 layer"
+
+
+def test_lists_of_ids_of_unequal_length_are_padded() -> None:
+    batch = Subject.of(induction_head()).batch([[1, 2, 3], [4]])
+    assert batch.ids[1, 0] == 4
+    assert batch.real.tolist() == [[True, True, True], [True, False, False]]
+
+
+@pytest.mark.parametrize("prompt", [5, None, {"a": 1}, [1, "a"], [[1], "a"], [[1.5]]])
+def test_anything_else_as_a_prompt_is_refused_in_words(prompt: object) -> None:
+    with pytest.raises(InvalidInput, match="a prompt is"):
+        rows_of(prompt, LETTERS.encode)
+
+
+def test_an_id_beyond_what_a_tensor_holds_is_outside_the_vocabulary() -> None:
+    with pytest.raises(InvalidInput, match="outside the vocabulary"):
+        Subject.of(induction_head()).batch([1, 10**30])

@@ -26,7 +26,7 @@ def test_a_judged_claim_shows_its_run_and_the_command_that_makes_it_again(tmp_pa
     run = finished_run(tmp_path)
     row = claims_of(capsys, "--out", str(tmp_path))[0]
     assert row["run"] == str(run.path)
-    assert row["command"] == "glassworks reproduce birth --scale smoke"
+    assert row["command"] == "glassworks reproduce birth --scale smoke --only width"
     assert "not measured in this run" in row["because"]
 
 

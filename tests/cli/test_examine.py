@@ -137,3 +137,39 @@ def test_without_a_world_what_cannot_be_read_is_left_out_with_its_reason():
     assert {"head_scores", "attention_maps", "logit_lens"} <= set(found.readings)
     assert any(name.startswith("attention_L") for name in found.readings)
     assert any("memory_recall" in limit.en for limit in found.page().limits)
+
+
+def test_a_model_of_ours_is_examined_in_bfloat16(folder, tmp_path, capsys):
+    assert main(["examine", str(folder), "--dtype", "bfloat16", "--json", "--out", str(tmp_path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "memory_recall" in found["readings"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--tokens", "9" * 23), "outside the vocabulary"),
+        (("--device", "cpu:99999999999999"), "no device"),
+        (("--device", "cuda:abc"), "unknown device"),
+        (("--device", "cpu:7"), "no device"),
+    ],
+)
+def test_numbers_beyond_a_machine_are_refused_in_words(folder, tmp_path, capsys, words, told):
+    assert main(["examine", str(folder), *words, "--out", str(tmp_path)]) == 1
+    printed = capsys.readouterr().err
+    assert told in printed
+    assert "unexpected" not in printed
+
+
+def test_a_seed_of_any_size_draws_a_sequence(folder, tmp_path, capsys):
+    words = ["--seed", "9" * 29, "--with", "repeated_tokens", "--json", "--out", str(tmp_path)]
+    assert main(["examine", str(folder), *words]) == 0
+    assert json.loads(capsys.readouterr().out)["seed"] == int("9" * 29)
+
+
+def test_an_output_that_is_not_finite_names_the_weight(tmp_path, capsys):
+    model = planted_model(WORLD)
+    model.get_submodule("model.layers.1.self_attn.o_proj").weight.data.fill_(float("nan"))
+    model.save_pretrained(tmp_path / "model")
+    assert main(["examine", str(tmp_path / "model"), "--tokens", "1,2,3", "--out", str(tmp_path)]) == 1
+    assert "model.layers.1.self_attn.o_proj.weight holds NaN or infinity" in capsys.readouterr().err

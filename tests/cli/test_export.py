@@ -57,3 +57,29 @@ def test_a_full_place_is_named(tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     assert main(["export", str(run.path), "--to", "html", "--out", str(tmp_path / "file")]) == 1
     assert str(tmp_path / "file") in capsys.readouterr().err
+
+
+def test_a_folder_with_something_else_is_not_overwritten(tmp_path, capsys):
+    run = finished_run(tmp_path)
+    stored_main_model(tmp_path)
+    foreign = tmp_path / "there" / "main-0"
+    foreign.mkdir(parents=True)
+    (foreign / "config.json").write_text("mine")
+    assert main(["export", str(run.path), "--to", "hf", "--out", str(tmp_path / "there")]) == 1
+    assert "holds something else" in capsys.readouterr().err
+    assert (foreign / "config.json").read_text() == "mine"
+    assert [path.name for path in foreign.iterdir()] == ["config.json"]
+
+
+def test_an_export_of_the_same_model_is_renewed_unless_something_was_added(tmp_path, capsys):
+    run = finished_run(tmp_path)
+    stored_main_model(tmp_path)
+    (folder,) = exported(capsys, run, "hf", tmp_path / "there")
+    card = tmp_path / "there" / "main-0" / "README.md"
+    card.write_text("stale")
+    assert exported(capsys, run, "hf", tmp_path / "there") == [folder]
+    assert card.read_text() != "stale"
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["main-0"]
+    (card.parent / "notes.txt").write_text("mine")
+    assert main(["export", str(run.path), "--to", "hf", "--out", str(tmp_path / "there")]) == 1
+    assert "notes.txt" in capsys.readouterr().err

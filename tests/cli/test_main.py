@@ -103,9 +103,35 @@ def test_a_foreseeable_failure_becomes_one_message_without_a_traceback(monkeypat
 
 
 def test_our_own_mistakes_are_not_hidden(monkeypatch):
+    monkeypatch.setenv("GLASSWORKS_DEBUG", "1")
     monkeypatch.setattr(doctor, "doctor", failing(RuntimeError("a mistake of ours")))
     with pytest.raises(RuntimeError, match="of ours"):
         main(["doctor"])
+
+
+def test_our_own_mistake_is_one_line_and_names_the_way_to_see_more(monkeypatch, capsys):
+    def broken(command: object) -> int:
+        raise TypeError("first\nsecond")
+
+    monkeypatch.setattr("glassworks.cli.runs.runs", broken)
+    assert main(["runs"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: unexpected: TypeError: first\n")
+    assert "GLASSWORKS_DEBUG=1" in told
+    assert "second" not in told
+
+
+def test_control_characters_of_a_name_do_not_reach_the_terminal(capsys):
+    assert main(["reproduce", "bi\x1b[2Jrth\x00"]) == 1
+    told = capsys.readouterr().err
+    assert "\\x1b[2J" in told
+    assert not {"\x1b", "\x00"} & set(told)
+
+
+@pytest.mark.parametrize("words", [["runs", "--out", ""], ["examine", ""], ["claims", "--out", " "]])
+def test_an_empty_path_is_refused(words, capsys):
+    assert main(words) == 1
+    assert "is empty" in capsys.readouterr().err
 
 
 def test_debugging_shows_the_traceback(monkeypatch):

@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -59,3 +62,20 @@ def test_a_known_world_is_drawn_from_by_seed_and_an_unknown_one_is_refused():
     assert not torch.equal(first, other)
     with pytest.raises(InvalidInput, match="no world"):
         drawn_prompt(Subject.of(model), 0)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_only_an_ordinary_file_is_read_as_a_prompt(tmp_path, kind):
+    path = {"pipe": tmp_path / "pipe", "device": Path("/dev/zero"), "folder": tmp_path}[kind]
+    if kind == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(InvalidInput, match="cannot be read as a file"):
+        read_text(path)
+
+
+def test_a_file_that_no_prompt_needs_is_refused_before_it_fills_the_memory(tmp_path):
+    path = tmp_path / "huge.txt"
+    with path.open("wb") as file:
+        file.truncate(10**9)
+    with pytest.raises(InvalidInput, match="too large"):
+        read_text(path)

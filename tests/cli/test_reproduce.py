@@ -41,12 +41,19 @@ def test_a_wrong_word_is_named_with_the_right_one(command, problem, nearest):
     assert nearest in str(caught.value)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_precision_becomes_a_setting_of_the_experiment(dtype):
+    assert order_of(Reproduce("birth", dtype=dtype)).experiment.to_json()["precision"] == dtype
+
+
 def test_a_precision_that_the_experiment_does_not_know_is_refused():
-    if "precision" in Birth.model_fields:
-        assert order_of(Reproduce("birth", dtype="float32")).experiment.to_json()["precision"] == "float32"
-    else:
-        with pytest.raises(InvalidInput, match="precision"):
-            order_of(Reproduce("birth", dtype="float32"))
+    with pytest.raises(InvalidSpec, match="precision"):
+        order_of(Reproduce("birth", dtype="float64"))
+
+
+def test_a_resumed_run_keeps_its_precision(tmp_path):
+    with pytest.raises(InvalidInput, match="keeps its own settings"):
+        order_of(Reproduce(resume=str(finished_run(tmp_path).path), dtype="bfloat16"))
 
 
 def test_resuming_takes_the_settings_of_the_run_and_its_own_place(tmp_path):

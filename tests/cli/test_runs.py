@@ -1,4 +1,6 @@
 import json
+import shlex
+import shutil
 
 import pytest
 
@@ -32,7 +34,7 @@ def test_a_damaged_run_is_listed_as_such_and_does_not_end_the_list(tmp_path, cap
     rows = asked(capsys, "--out", str(tmp_path))["runs"]
     assert sorted(row["broken"] is None for row in rows) == [False, True]
     assert main(["runs", "--out", str(tmp_path)]) == 0
-    assert "damaged" in capsys.readouterr().out
+    assert "unreadable" in capsys.readouterr().out
 
 
 def test_an_empty_place_says_how_to_begin(tmp_path, capsys):
@@ -83,3 +85,95 @@ def test_a_run_that_another_process_holds_is_not_deleted(tmp_path, capsys):
 def test_an_action_without_its_run_asks_for_it(tmp_path, capsys, action):
     assert main(["runs", action, "--out", str(tmp_path)]) == 1
     assert "which run?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("way", ["folder", "dots", "link", "renamed", "edited"])
+def test_delete_removes_nothing_but_a_run_where_runs_lie(tmp_path, capsys, way):
+    run = finished_run(tmp_path)
+    precious = tmp_path / "precious"
+    shutil.copytree(run.path, precious)
+    (precious / "thesis.txt").write_text("years of work")
+    given = precious
+    match way:
+        case "dots":
+            given = tmp_path / "runs" / "birth" / ".." / ".." / "precious"
+        case "link":
+            given = tmp_path / "runs" / "birth" / BIRTH.replaced("steps", 13).digest()
+            given.symlink_to(run.path)
+        case "renamed":
+            given = precious.rename(tmp_path / "runs" / "birth" / "0123456789abcdef")
+        case "edited":
+            given = run.path
+            run.write_json("spec.json", run.header() | {"spec": BIRTH.replaced("steps", 13).to_json()})
+        case _:
+            pass
+    assert main(["runs", "delete", str(given), "--yes", "--out", str(tmp_path)]) == 1
+    assert "not where a run lies" in capsys.readouterr().err
+    assert (run.path / "report.html").is_file()
+    assert len(list(tmp_path.rglob("thesis.txt"))) == 1
+
+
+GARBAGE = {
+    "a list as settings": ("spec.json", '{"experiment": "birth", "spec": []}'),
+    "deep nesting": ("spec.json", "[" * 100_000),
+    "a number as verdicts": ("verdicts.json", "5"),
+    "a list of numbers as verdicts": ("verdicts.json", "[5]"),
+    "half a verdict": ("verdicts.json", '[{"claim": 1}]'),
+    "a list as studies": ("studies.json", "[5]"),
+}
+
+
+@pytest.mark.parametrize(("name", "text"), GARBAGE.values(), ids=GARBAGE)
+def test_one_bad_run_is_listed_as_unreadable_beside_the_good_one(tmp_path, capsys, name, text):
+    good = finished_run(tmp_path)
+    bad = finished_run(tmp_path, BIRTH.replaced("steps", 13))
+    (bad.path / name).write_text(text)
+    rows = {row["digest"]: row for row in asked(capsys, "--out", str(tmp_path))["runs"]}
+    assert rows[good.path.name]["broken"] is None
+    assert rows[bad.path.name]["broken"]
+    assert main(["runs", "--out", str(tmp_path)]) == 0
+    assert "unreadable: " in capsys.readouterr().out
+    assert main(["claims", "--json", "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr()
+    # Settings and studies decide no verdict; broken verdicts leave the run out, and the older good one stands.
+    assert ("was left out" in told.err) == (name == "verdicts.json")
+    shown = {row["run"] for row in json.loads(told.out)["claims"] if row["run"] is not None}
+    assert shown == {str(good.path if name == "verdicts.json" else bad.path)}
+
+
+def test_a_verdict_whose_sentence_is_a_number_is_unreadable(tmp_path, capsys):
+    run = finished_run(tmp_path)
+    rows = run.read_json("verdicts.json")
+    run.write_json("verdicts.json", [rows[0] | {"says": 5}, *rows[1:]])
+    (row,) = asked(capsys, "--out", str(tmp_path))["runs"]
+    assert "verdicts.json" in row["broken"]
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"files": 5}', "{"])
+def test_a_manifest_that_cannot_be_read_is_damage(tmp_path, capsys, text):
+    run = finished_run(tmp_path)
+    (run.path / "manifest.json").write_text(text)
+    found = asked(capsys, "verify", "--out", str(tmp_path), code=1)
+    assert [row["path"] for row in found["runs"][str(run.path)]] == [str(run.path / "manifest.json")]
+
+
+def test_a_run_that_did_not_finish_is_not_called_damaged(tmp_path, capsys):
+    run = RunFolder.create(tmp_path / "runs", "birth", BIRTH)
+    assert asked(capsys, "verify", "--out", str(tmp_path))["unfinished"] == [str(run.path)]
+    assert main(["runs", "verify", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "unfinished" in printed
+    assert "damaged" not in printed
+
+
+def test_brackets_in_a_path_are_text(tmp_path, capsys):
+    run = finished_run(tmp_path / "q[/b]:smile:")
+    assert main(["runs", "show", "birth", "--out", str(tmp_path / "q[/b]:smile:")]) == 0
+    assert str(run.report) in capsys.readouterr().out
+
+
+def test_a_suggested_command_can_be_pasted_as_it_stands(tmp_path, capsys):
+    run = finished_run(tmp_path / "a b; c")
+    assert main(["runs", "delete", str(run.path)]) == 1
+    line = next(line for line in capsys.readouterr().err.splitlines() if "--yes" in line and "glassworks" in line)
+    assert shlex.split(line.partition(": ")[2]) == ["glassworks", "runs", "delete", str(run.path), "--yes"]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from glassworks.anatomy import Subject
+from glassworks.core.errors import InvalidInput, StrangeModel
 from glassworks.core.text import say
 from glassworks.evidence.measurements import Measurement
 from glassworks.instruments import HeadScores
@@ -83,3 +84,17 @@ def test_the_seed_of_an_examination_draws_its_random_tokens() -> None:
 
 def test_an_examination_describes_itself_in_one_line() -> None:
     assert len(repr(examine(examined("llama"), [1, 2, 3, 1]))) < 300
+
+
+@pytest.mark.parametrize("problem", [InvalidInput(say("missing")), StrangeModel(say("missing"))])
+def test_an_instrument_that_nobody_named_is_left_out_where_it_cannot_read(monkeypatch, problem) -> None:
+    def refuse(*given: object) -> None:
+        raise problem
+
+    monkeypatch.setattr(HeadScores, "read", refuse)
+    subject = Subject.of(induction_head())
+    found = examine(subject, [1, 2, 3, 1, 2, 3])
+    assert found.skipped["head_scores"] is problem
+    assert "attention_maps" in found.readings
+    with pytest.raises(type(problem)):
+        examine(subject, [1, 2, 3, 1, 2, 3], [HeadScores()])

@@ -176,7 +176,6 @@ def test_checkpointed_gradients_are_bit_equal(spec: TransformerSpec) -> None:
 
 @pytest.mark.parametrize("name", ["plain", "hybrid"])
 def test_the_librarys_trainer_takes_a_step(name: str, tmp_path: Path) -> None:
-    pytest.importorskip("accelerate", reason="the library's Trainer needs accelerate, an optional package")
     model = build_model(SPECS[name], Seed(0))
     before = model.lm_head.weight.detach().clone()
     arguments = TrainingArguments(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
+from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from glassworks.anatomy import Alphabet, Subject
 from glassworks.core.errors import BrokenFile, InvalidInput, NotFound, UnknownName
@@ -297,3 +297,28 @@ def test_the_sorting_model_loads_and_a_foreign_json_is_named(tmp_path: Path) -> 
     (tmp_path / "other.json").write_text('{"config": {"n_layer": 3}}')
     with pytest.raises(BrokenFile, match=r"other\.json holds no minGPT model"):
         load(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"hidden_size": "x"},
+        {"num_attention_heads": 0},
+        {"num_hidden_layers": 10**8},
+        {"intermediate_size": -3},
+    ],
+    ids=str,
+)
+def test_a_config_that_no_model_has_is_named(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    shape = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    LlamaForCausalLM(LlamaConfig(**shape, num_attention_heads=2, num_key_value_heads=2)).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+    with pytest.raises(BrokenFile, match="config"):
+        load(tmp_path)
+
+
+def test_an_architecture_that_is_no_name_is_read_as_a_language_model(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"architectures": 5}))
+    assert type(load(folder).model) is GlassworksForCausalLM

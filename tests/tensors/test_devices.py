@@ -10,16 +10,17 @@ def test_auto_takes_a_device_that_is_here_and_cpu_is_always_here():
     assert torch.zeros(1, device=choose_device("auto")).sum() == 0
 
 
-@pytest.mark.parametrize("name", ["cud", "gpu", "cuda:x", ""])
+@pytest.mark.parametrize("name", ["cud", "gpu", "cuda:x", "", "cpu:", "cuda:²", "cpu:-1"])
 def test_an_unknown_device_is_named_with_those_that_exist(name):
     with pytest.raises(UnknownName) as caught:
         choose_device(name)
     assert "cpu" in str(caught.value)
 
 
-def test_an_absent_device_is_refused():
+@pytest.mark.parametrize("name", ["cuda:99", "cuda:99999999999999999999", "cpu:7", "mps:3"])
+def test_an_absent_device_is_refused(name):
     with pytest.raises(Unavailable):
-        choose_device("cuda:99")
+        choose_device(name)
 
 
 def test_number_formats():

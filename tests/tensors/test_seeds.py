@@ -22,3 +22,11 @@ def test_the_global_generator_is_left_alone():
     before = torch.get_rng_state()
     torch.rand(3, generator=Seed(1).child("x").generator())
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_seed_of_any_size_starts_a_generator():
+    for value in (-(2**80), -1, 2**64, 10**30):
+        assert torch.rand(1, generator=Seed(value).generator()).isfinite()
+        assert Seed(value).numpy().integers(1000) == Seed(value).numpy().integers(1000)
+    assert Seed(2**64).generator().initial_seed() != Seed(2**65).generator().initial_seed()
+    assert Seed(7).generator().initial_seed() == 7

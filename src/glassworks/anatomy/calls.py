@@ -10,6 +10,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
+from glassworks.core.errors import InvalidInput
+from glassworks.core.text import say
+
 Arguments = tuple[Any, ...]
 Keywords = dict[str, Any]
 
@@ -17,6 +20,17 @@ Keywords = dict[str, Any]
 def is_hidden(value: object, dimensions: int = 3) -> bool:
     """Whether a value looks like hidden states: a floating tensor of three dimensions."""
     return isinstance(value, Tensor) and value.ndim == dimensions and value.is_floating_point()
+
+
+def not_finite(model: nn.Module) -> InvalidInput:
+    """The error for a model whose output holds NaN or infinity; names the first weight that does, if one does."""
+    bad = next((name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())), None)
+    seen = say("its weights are finite, so they are too large")
+    return InvalidInput(
+        say("the output of this model is not finite"),
+        given=seen if bad is None else say("{name} holds NaN or infinity", name=bad),
+        right=say("a checkpoint of finite weights, or another --dtype"),
+    )
 
 
 def as_stream(tensor: Tensor | None, batch: int, positions: int) -> Tensor | None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from glassworks.anatomy.calls import same, tensor_of
+from glassworks.anatomy.calls import not_finite, same, tensor_of
 from glassworks.anatomy.layer import norm_like, read_layer
 from glassworks.anatomy.observe import SeenCall, Watched, watch
 from glassworks.anatomy.places import Anatomy, config_number, layer_count, module_at
@@ -34,6 +34,9 @@ class _Ending:
 def discover(model: nn.Module, probe: Tensor, layers: str | None) -> Anatomy:
     """The anatomy of a model; see `places.find_anatomy`."""
     watched = watch(model, probe)
+    if bool(watched.logits.isnan().any()):
+        # NaN equals nothing, so no part could be recognised by what it hands on.
+        raise not_finite(model)
     stack = _find_stack(model, watched, layers)
     embedding = _find_embedding(watched, stack, probe)
     ending = _find_ending(model, watched, stack, embedding)

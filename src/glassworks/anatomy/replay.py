@@ -25,6 +25,8 @@ from glassworks.core.text import say
 
 # How far q k^T times one factor may be from the scores that the model computed, relative to the largest.
 SCALE_TOLERANCE = 1e-3
+# Scores in bfloat16 were rounded at least twice, after the product and after the factor.
+ROUNDINGS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,12 +257,15 @@ def _scale(noted: _Noted) -> float:
         return noted.call.scale
     if noted.query is None or noted.key is None or noted.own_score is None:
         raise StrangeModel(say("the scores of this attention could not be seen"))
-    keys = spread_heads(noted.key, noted.query.shape[1])
-    products = (noted.query * keys).sum(-1).double()
+    # Low precision is widened first: its own sums would be off by more than what is asked here.
+    exact = torch.promote_types(noted.query.dtype, torch.float32)
+    keys = spread_heads(noted.key, noted.query.shape[1]).to(exact)
+    products = (noted.query.to(exact) * keys).sum(-1).double()
     own = noted.own_score.double()
     scale = float((products * own).sum() / (products * products).sum().clamp_min(1e-300))
     error = float((products * scale - own).abs().max())
-    if error > SCALE_TOLERANCE * max(1e-6, float(own.abs().max())):
+    allowed = max(SCALE_TOLERANCE, ROUNDINGS * torch.finfo(noted.own_score.dtype).eps)
+    if error > allowed * max(1e-6, float(own.abs().max())):
         raise StrangeModel(
             say("the scores of this attention are not its query-key products times one factor"),
             given=f"{error:.3g}",

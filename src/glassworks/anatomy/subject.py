@@ -20,12 +20,13 @@ from glassworks.anatomy.places import Anatomy, find_anatomy
 from glassworks.anatomy.showing import html_table
 from glassworks.anatomy.sites import NameFilter, choose_sites
 from glassworks.anatomy.taps import AttentionDesk
-from glassworks.anatomy.tokens import TokenBatch, Tokenizer, check_tokens, padded, token_count
+from glassworks.anatomy.tokens import TokenBatch, Tokenizer, check_tokens, padded, rows_of, token_count
 from glassworks.core.errors import InvalidInput
 from glassworks.core.spec import Spec
 from glassworks.core.text import Text, say
+from glassworks.tensors.seeds import Seed
 
-Prompt = str | Sequence[str] | Tensor | Sequence[int] | TokenBatch
+Prompt = str | Sequence[str] | Tensor | Sequence[int] | Sequence[Sequence[int]] | TokenBatch
 
 
 @dataclass(frozen=True)
@@ -139,13 +140,7 @@ class Subject:
             ids = prompt if prompt.ndim != 1 else prompt[None]
             check_tokens(ids, self.anatomy.vocabulary, self.anatomy.context)
             return TokenBatch(ids.long(), None, self.labels(ids[0].tolist()))
-        if isinstance(prompt, str):
-            rows = [self._encode(prompt, prepend_bos)]
-        elif all(isinstance(part, int) for part in prompt):
-            rows = [[int(part) for part in prompt]]
-        else:
-            rows = [self._encode(str(text), prepend_bos) for text in prompt]
-        made = padded(rows, side=padding)
+        made = padded(rows_of(prompt, lambda text: self._encode(text, prepend_bos)), side=padding)
         check_tokens(made.ids, self.anatomy.vocabulary, self.anatomy.context)
         return TokenBatch(made.ids, made.mask, self.labels(made.ids[0].tolist()))
 
@@ -218,7 +213,7 @@ class Subject:
         own: Any = getattr(self.model, "generate", None)
         if temperature == 0.0 and own is not None:
             return self._own_greedy(own, batch, new_tokens)
-        generator = torch.Generator(device=self.device).manual_seed(seed)
+        generator = Seed(seed).generator(self.device)
         return self.continued(batch, new_tokens, temperature, generator)
 
     def continued(

@@ -1,8 +1,9 @@
 """TokenBatch: token ids with their padding and the legible text of each token."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from numbers import Integral
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Int
@@ -10,6 +11,9 @@ from torch import Tensor
 
 from glassworks.core.errors import InvalidInput
 from glassworks.core.text import Text, say
+
+# What a tensor of ids can hold.
+LARGEST_ID = 2**63 - 1
 
 
 @runtime_checkable
@@ -62,6 +66,9 @@ def padded(rows: Sequence[Sequence[int]], *, side: str = "right", filler: int = 
     """
     if not rows or any(len(row) == 0 for row in rows):
         raise InvalidInput(say("the prompt is empty"), right=say("at least one token"))
+    beyond = next((token for row in rows for token in row if not -LARGEST_ID <= token <= LARGEST_ID), None)
+    if beyond is not None:
+        raise InvalidInput(say("a token id is outside the vocabulary"), given=beyond)
     length = max(len(row) for row in rows)
     ids = torch.full((len(rows), length), filler, dtype=torch.long)
     mask = torch.zeros(len(rows), length, dtype=torch.bool)
@@ -70,6 +77,33 @@ def padded(rows: Sequence[Sequence[int]], *, side: str = "right", filler: int = 
         ids[index, place] = torch.tensor(list(row))
         mask[index, place] = True
     return TokenBatch(ids, None if bool(mask.all()) else mask)
+
+
+def rows_of(prompt: Any, encode: Callable[[str], list[int]]) -> list[list[int]]:
+    """One list of ids per sequence, from a text, several texts, ids, or several lists of ids; else InvalidInput."""
+    match prompt:
+        case str(text):
+            return [encode(text)]
+        case [*parts] if parts and all(isinstance(part, str) for part in parts):
+            return [encode(part) for part in parts]
+        case [*parts] if all(isinstance(part, Integral) for part in parts):
+            return [[int(part) for part in parts]]
+        case [*parts] if all(_is_ids(part) for part in parts):
+            return [[int(token) for token in part] for part in parts]
+        case _:
+            raise InvalidInput(
+                say("a prompt is a text, token ids, or several of one kind"),
+                given=f"{type(prompt).__name__}: {prompt}",
+                right=say("for example {example}", example="'the cat', [1, 2, 3] or [[1, 2], [3]]"),
+            )
+
+
+def _is_ids(part: Any) -> bool:
+    match part:
+        case [*tokens]:
+            return all(isinstance(token, Integral) for token in tokens)
+        case _:
+            return False
 
 
 def token_count(count: int) -> Text:

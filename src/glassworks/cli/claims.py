@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from glassworks.cli.finding import experiment_of, find_run
+from glassworks.cli.finding import experiment_of, find_run, reason_of, verdicts_of
 from glassworks.cli.options import Claims
 from glassworks.cli.speak import (
     compact_verdict_table,
@@ -18,7 +18,7 @@ from glassworks.cli.speak import (
     verdict_json,
     verdict_table,
 )
-from glassworks.core.errors import BrokenFile, GlassworksError, InvalidInput, UnknownName
+from glassworks.core.errors import GlassworksError, InvalidInput, UnknownName
 from glassworks.core.runs import RunFolder, list_runs
 from glassworks.core.text import say
 from glassworks.evidence.claims import Claim, Finding, Outcome, Scale, Verdict
@@ -26,7 +26,7 @@ from glassworks.evidence.statistics import Interval
 from glassworks.experiments import EXPERIMENTS
 from glassworks.experiments.base import Experiment
 from glassworks.experiments.pages import rebuild_command
-from glassworks.experiments.run import rejudge
+from glassworks.experiments.run import done_studies, rejudge
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,6 @@ def _check(command: Claims) -> int:
         )
     experiment = experiment_of(run)
     verdicts = rejudge(experiment, run)
-    _reseal(run)
     if command.json:
         rows = [Standing(experiment.kind, verdict, run.path, _again(run)) for verdict in verdicts]
         print_json({"run": str(run.path), "claims": [row.to_json() for row in rows]})
@@ -106,11 +105,23 @@ def newest_standings(experiment: type[Experiment], out: Path) -> Iterator[Standi
     """Each claim's newest decided verdict among the runs below `out`, else its newest undecided one, else "not run yet"."""
     runs = [run for run in list_runs(out / "runs") if run.path.parent.name == experiment.model_fields["kind"].default]
     runs.sort(key=_judged_at, reverse=True)
-    yield from _standings_of(experiment, runs)
+    yield from _standings_of(experiment, [run for run in runs if _is_readable(run)])
+
+
+def _is_readable(run: RunFolder) -> bool:
+    """Whether a run's verdicts can be shown; one that is damaged is named and left out."""
+    try:
+        _again(run)
+        verdicts_of(run)
+    except Exception as problem:  # whatever one folder holds, the others still have verdicts
+        told = say("{path} was left out, unreadable: {reason}", path=str(run.path), reason=reason_of(problem))
+        remarks().print(str(told), style="dim")
+        return False
+    return True
 
 
 def _standings_of(experiment: type[Experiment], runs: list[RunFolder]) -> Iterator[Standing]:
-    judged = [(run, _verdicts_of(run)) for run in runs if run.has("verdicts.json")]
+    judged = [(run, {verdict.claim: verdict for verdict in verdicts_of(run)}) for run in runs]
     kind = str(experiment.model_fields["kind"].default)
     for claim in experiment.claims:
         found = [(run, verdicts[claim.key]) for run, verdicts in judged if claim.key in verdicts]
@@ -120,17 +131,6 @@ def _standings_of(experiment: type[Experiment], runs: list[RunFolder]) -> Iterat
             yield Standing(kind, verdict, run.path, _again(run))
         else:
             yield Standing(kind, _not_run(claim), None, f"glassworks reproduce {kind}")
-
-
-def _verdicts_of(run: RunFolder) -> dict[str, Verdict]:
-    path = run.path / "verdicts.json"
-    try:
-        return {row["claim"]: Verdict.from_json(row) for row in run.read_json("verdicts.json")}
-    except (KeyError, TypeError, ValueError) as problem:
-        raise BrokenFile(
-            say("{path} holds no verdicts: {reason}", path=str(path), reason=str(problem)),
-            next_command=f"glassworks claims check --run {run.path}",
-        ) from None
 
 
 def _judged_at(run: RunFolder) -> float:
@@ -147,17 +147,12 @@ def _not_run(claim: Claim) -> Verdict:
 
 def _again(run: RunFolder) -> str:
     """The command that makes this run again from nothing; the one that was typed where its settings cannot be read."""
-    environment: dict[str, Any] = run.read_json("environment.json") if run.has("environment.json") else {}
+    found = run.read_json("environment.json") if run.has("environment.json") else {}
+    environment = cast(dict[str, Any], found) if isinstance(found, dict) else {}
     try:
-        return rebuild_command(experiment_of(run), environment)
+        return rebuild_command(experiment_of(run), done_studies(run))
     except GlassworksError:
         return str(environment.get("command", ""))
-
-
-def _reseal(run: RunFolder) -> None:
-    """The manifest follows the new verdicts; a run that never finished stays without one."""
-    if run.has("manifest.json"):
-        run.seal()
 
 
 def _show(kind: str, standings: list[Standing], *, verbose: bool) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from glassworks.cli.finding import experiment_of, find_run
 from glassworks.cli.options import Export
 from glassworks.cli.speak import print_json, tell_of_torch
 from glassworks.core.errors import InvalidInput, NotFound
-from glassworks.core.files import read_json, write_atomically, write_bytes
+from glassworks.core.files import read_json, write_bytes, writing
 from glassworks.core.runs import RunFolder
 from glassworks.core.text import say
 from glassworks.evidence.claims import Verdict
@@ -106,19 +109,22 @@ def _figures(experiment: Experiment, run: RunFolder, destination: Path, suffix: 
 def _models(experiment: Experiment, run: RunFolder, destination: Path) -> list[Path]:
     """One Hugging Face folder for each trained model of the run that lies in the store."""
     store = run.path.absolute().parents[2] / "store"
-    written: list[Path] = []
-    for label, spec in _trainings(experiment).items():
-        entry = store / spec.digest()
-        if (entry / "done.json").is_file():
-            folder = destination / label.replace("/", "-").replace(" ", "_")
-            _copy_model(entry, folder, _card(experiment, label, spec, entry))
-            written.append(folder)
-    if not written:
+    found = {
+        destination / label.replace("/", "-").replace(" ", "_"): (label, spec, store / spec.digest())
+        for label, spec in _trainings(experiment).items()
+        if (store / spec.digest() / "done.json").is_file()
+    }
+    # All are looked at before the first is written, so that a refusal leaves nothing behind.
+    for folder, (_, _, entry) in found.items():
+        _refuse_foreign(folder, entry)
+    for folder, (label, spec, entry) in found.items():
+        _copy_model(entry, folder, _card(experiment, label, spec, entry))
+    if not found:
         raise NotFound(
             say("no trained model of this run is in {store}", store=str(store)),
-            next_command=f"glassworks reproduce {experiment.kind} --resume {run.path}",
+            next_command=f"glassworks reproduce {experiment.kind} --resume {shlex.quote(str(run.path))}",
         )
-    return written
+    return list(found)
 
 
 def _trainings(experiment: Experiment) -> dict[str, Any]:
@@ -130,15 +136,43 @@ def _trainings(experiment: Experiment) -> dict[str, Any]:
     return dict(found.values())
 
 
+def _public(entry: Path) -> list[Path]:
+    """The files of a store entry that make up its Hugging Face folder."""
+    found = (path for path in entry.iterdir() if path.is_file() and path.name not in _PRIVATE)
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def _refuse_foreign(folder: Path, entry: Path) -> None:
+    """Only an earlier export of the same training may be replaced, and only while nothing was added to it."""
+    if not os.path.lexists(folder):
+        return
+    ours = {path.name for path in _public(entry)} | {"README.md"}
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() and not folder.is_symlink() else {folder.name}
+    training = folder / "training.json"
+    is_same = training.is_file() and training.read_bytes() == (entry / "training.json").read_bytes()
+    if names and not (names <= ours and is_same):
+        raise InvalidInput(
+            say("{folder} holds something else, which would be overwritten", folder=str(folder)),
+            given=", ".join(sorted(names - ours or names)[:5]),
+            right=say("an empty folder, or one that is not there yet, as --out"),
+        )
+
+
 def _copy_model(entry: Path, folder: Path, card: str) -> None:
-    for source in sorted(entry.iterdir()):
-        if source.is_file() and source.name not in _PRIVATE and not source.name.startswith("."):
-            write_atomically(folder / source.name, lambda temporary, source=source: _copy(source, temporary))
-    write_bytes(folder / "README.md", card.encode())
-
-
-def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
+    """Fills a folder aside and renames it into place, so that no reader meets half a model."""
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
+        try:
+            (aside / "new").mkdir()
+            for source in _public(entry):
+                shutil.copyfile(source, aside / "new" / source.name)
+            write_bytes(aside / "new" / "README.md", card.encode())
+            if folder.exists():
+                folder.rename(aside / "old")
+            (aside / "new").rename(folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _card(experiment: Experiment, label: str, spec: Any, entry: Path) -> str:
@@ -186,5 +220,5 @@ def _unfinished(run: RunFolder, experiment: Experiment) -> InvalidInput:
     return InvalidInput(
         say("this run is not finished, so there is nothing to export yet"),
         given=str(run.path),
-        next_command=f"glassworks reproduce {experiment.kind} --resume {run.path}",
+        next_command=f"glassworks reproduce {experiment.kind} --resume {shlex.quote(str(run.path))}",
     )

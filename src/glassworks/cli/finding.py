@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from pathlib import Path
+from typing import Any, cast
 
-from glassworks.core.errors import InvalidInput, NotFound, UnknownName
+from glassworks.core.errors import BrokenFile, GlassworksError, InvalidInput, NotFound, UnknownName
 from glassworks.core.runs import RunFolder, list_runs
-from glassworks.core.text import say
+from glassworks.core.text import Text, say
+from glassworks.evidence.claims import Verdict
 from glassworks.experiments import EXPERIMENTS
 from glassworks.experiments.base import Experiment
 
 _SHORTEST_DIGEST = 4
+_DIGEST = re.compile(r"[0-9a-f]{16}")
 
 
 def find_run(given: str, out: Path) -> RunFolder:
     """The run of a folder, a digest (or four digits of it), or the newest of an experiment below `out`."""
+    if not given:
+        raise InvalidInput(say("which run?"), given='""', right=say("a run folder or its digest"))
     if os.sep in given or (Path(given) / "spec.json").is_file():
         return RunFolder.open(Path(given))
     here = list_runs(out / "runs")
@@ -53,4 +59,68 @@ def out_flag(out: Path) -> str:
 
 def experiment_of(run: RunFolder) -> Experiment:
     """The experiment with the settings of a run."""
-    return EXPERIMENTS.parse({"kind": run.experiment} | run.header()["spec"])
+    return EXPERIMENTS.parse({"kind": run.experiment} | settings_of(run))
+
+
+def settings_of(run: RunFolder) -> dict[str, Any]:
+    """What spec.json says of the settings, unchecked; BrokenFile where it holds none."""
+    found = run.header()["spec"]
+    if not isinstance(found, dict):
+        raise BrokenFile(say("{path} holds no settings", path=str(run.path / "spec.json")))
+    return cast(dict[str, Any], found)
+
+
+def verdicts_of(run: RunFolder) -> tuple[Verdict, ...]:
+    """The verdicts of a run, each of which can be shown; BrokenFile where the file holds anything else."""
+    if not run.has("verdicts.json"):
+        return ()
+    rows = run.read_json("verdicts.json")
+    try:
+        found = tuple(Verdict.from_json(row) for row in rows)
+        for verdict in found:
+            # Sentences are filled only when they are shown; here a wrong one still has a file to name.
+            "".join([verdict.claim, verdict.unit, verdict.says.en, verdict.where.en, verdict.because.en])
+            sorted(verdict.seeds)
+    except Exception as problem:
+        path = run.path / "verdicts.json"
+        raise BrokenFile(
+            say("{path} holds no verdicts: {reason}", path=str(path), reason=reason_of(problem)),
+            next_command=f"glassworks claims check --run {shlex.quote(str(run.path))}",
+        ) from None
+    return found
+
+
+def reason_of(problem: Exception) -> Text:
+    """Why something could not be read, in one sentence, whatever went wrong."""
+    if isinstance(problem, GlassworksError):
+        return problem.what
+    return say("{reason}", reason=f"{type(problem).__name__}: {problem}")
+
+
+def deletable(run: RunFolder) -> Path:
+    """The real folder of a run; InvalidInput unless it is `runs/<experiment>/<digest>` with its own digest.
+
+    Any folder may hold a spec.json, and a path may lead out of `runs` by a link or `..`; only what a run wrote
+    may be removed.
+    """
+    lexical = Path(os.path.normpath(run.path.absolute()))
+    real = run.path.resolve()
+    is_link = any(part.is_symlink() for part in (lexical, lexical.parent, lexical.parent.parent))
+    kind = run.experiment
+    is_run = real.parts[-3:-1] == ("runs", kind) and kind in EXPERIMENTS.kinds and _DIGEST.fullmatch(real.name)
+    if not is_run or is_link or _own_digest(run) not in (None, real.name):
+        raise InvalidInput(
+            say("{path} is not where a run lies, so it is not deleted", path=str(run.path)),
+            given=str(real),
+            right=say("a folder runs/EXPERIMENT/DIGEST, no link, named by the digest of its own settings"),
+            next_command="glassworks runs list",
+        )
+    return real
+
+
+def _own_digest(run: RunFolder) -> str | None:
+    """The digest of a run's settings; None where this version cannot read them."""
+    try:
+        return experiment_of(run).digest()
+    except GlassworksError:
+        return None

@@ -90,9 +90,9 @@ def dashboard(watch: Watch, title: str) -> RenderableType:
         parts.append(Styled(f"✓ {say('measured')}: {', '.join(watch.measured)}", "dim"))
     return Panel(
         Group(*parts),
-        title=f"[bold]{title}[/]",
+        title=Styled(title, "bold"),
         title_align="left",
-        subtitle=f"[dim]{say('Ctrl-C stops; nothing is lost')}[/]",
+        subtitle=Styled(str(say("Ctrl-C stops; nothing is lost")), "dim"),
         subtitle_align="right",
         box=box.ROUNDED,
         border_style="dodger_blue2",
@@ -103,6 +103,7 @@ def dashboard(watch: Watch, title: str) -> RenderableType:
 def _overall(watch: Watch) -> RenderableType:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
+    from rich.text import Text as Styled
 
     grid = Table.grid(expand=True, padding=(0, 1))
     grid.add_column(no_wrap=True)
@@ -114,11 +115,12 @@ def _overall(watch: Watch) -> RenderableType:
         all=len(watch.planned),
     )
     if watch.found_finished:
-        grid.add_row(f"[bold]{say('finished before')}[/]", "", duration_words(watch.seconds))
+        grid.add_row(Styled(str(say("finished before")), "bold"), "", duration_words(watch.seconds))
         return grid
     share = watch.done_steps / watch.total_steps if watch.total_steps else 0.0
     bar = ProgressBar(total=1.0, completed=share, complete_style="dodger_blue2", finished_style="dodger_blue2")
-    grid.add_row(f"[bold]{count if watch.planned else say('preparing')}[/]", bar, f"{share:.0%}  {end_words(watch)}")
+    words = Styled(str(count if watch.planned else say("preparing")), "bold")
+    grid.add_row(words, bar, f"{share:.0%}  {end_words(watch)}")
     return grid
 
 

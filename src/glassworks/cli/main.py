@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from glassworks.core.errors import GlassworksError
+from glassworks.core.errors import GlassworksError, InvalidInput
 from glassworks.core.text import LANGUAGES, Text, choose_language, say
 
 if TYPE_CHECKING:
@@ -35,20 +35,14 @@ def _guarded(given: list[str]) -> int:
         # The reader (head, less) has gone; nobody is left to tell, and the interpreter must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except GlassworksError as problem:
-        return _failed(problem)
     except KeyboardInterrupt:
         _tell(say("Stopped."))
         return INTERRUPTED
-    except OSError as problem:
-        return _failed(_error_of(problem))
-    except MemoryError as problem:
-        return _failed(_out_of_memory(problem))
-    except RuntimeError as problem:
-        # torch reports a full device or host memory as a RuntimeError; anything else is our own mistake.
-        if "out of memory" in str(problem).lower() or "can't allocate" in str(problem).lower():
-            return _failed(_out_of_memory(problem))
-        raise
+    except Exception as problem:
+        if os.environ.get("GLASSWORKS_DEBUG") == "1":
+            raise
+        _tell(_explained(problem))
+        return FAILED
 
 
 def _answered(given: list[str]) -> int:
@@ -65,6 +59,7 @@ def _answered(given: list[str]) -> int:
 def _run(command: "Command") -> int:
     from glassworks.cli import options
 
+    _refuse_empty(command)
     match command:
         case options.Doctor():
             from glassworks.cli.speak import tell_of_torch
@@ -98,11 +93,31 @@ def _run(command: "Command") -> int:
             return export(command)
 
 
-def _failed(problem: GlassworksError) -> int:
-    if os.environ.get("GLASSWORKS_DEBUG") == "1":
-        raise problem
-    _tell(problem)
-    return FAILED
+def _refuse_empty(command: "Command") -> None:
+    """An empty path would mean the present folder, which nobody who typed '' asked for."""
+    from glassworks.cli.options import Examine
+
+    named = {"--out": command.out} | ({"MODEL": command.source} if isinstance(command, Examine) else {})
+    for name, value in named.items():
+        if value is not None and not value.strip():
+            raise InvalidInput(say("{name} is empty", name=name), given=repr(value))
+
+
+def _explained(problem: Exception) -> GlassworksError:
+    """What is told of any failure: its cause where it is foreseeable, else what Python calls it."""
+    if isinstance(problem, GlassworksError):
+        return problem
+    if isinstance(problem, OSError):
+        return _error_of(problem)
+    # torch reports a full device or host memory as a RuntimeError.
+    words = str(problem).lower() if isinstance(problem, RuntimeError) else ""
+    if isinstance(problem, MemoryError) or "out of memory" in words or "can't allocate" in words:
+        return _out_of_memory(problem)
+    first = (str(problem).strip().splitlines() or ["-"])[0]
+    return GlassworksError(
+        say("unexpected: {kind}: {message}", kind=type(problem).__name__, message=first),
+        right=say("this is a mistake of ours; GLASSWORKS_DEBUG=1 shows where"),
+    )
 
 
 def _error_of(problem: OSError) -> GlassworksError:
@@ -123,7 +138,13 @@ def _out_of_memory(problem: BaseException) -> GlassworksError:
 
 
 def _tell(message: GlassworksError | Text) -> None:
-    print(f"{say('error')}: {message}" if isinstance(message, GlassworksError) else str(message), file=sys.stderr)
+    text = f"{say('error')}: {message}" if isinstance(message, GlassworksError) else str(message)
+    print(_visible(text), file=sys.stderr)
+
+
+def _visible(text: str) -> str:
+    """Control characters spelled out: what a person or a file gave must not steer the terminal."""
+    return "".join(sign if sign == "\n" or sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 def _choose_language_of(arguments: Sequence[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,10 @@ from glassworks.tensors.seeds import Seed
 if TYPE_CHECKING:
     from glassworks.anatomy import Subject
     from glassworks.anatomy.subject import Prompt
+
+
+# No context holds more; what is larger was named by mistake.
+LARGEST_TEXT = 16 * 10**6
 
 
 def typed_prompt(text: str | None, text_file: str | None, tokens: str | None) -> Prompt | None:
@@ -37,9 +43,19 @@ def typed_prompt(text: str | None, text_file: str | None, tokens: str | None) ->
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 file; names the first byte that is none."""
+    """A UTF-8 file of at most 16 MB; names the first byte that is none."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        # Asked before opening: opening a pipe waits for its writer, reading a device never ends.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise IsADirectoryError
+        with path.open("rb") as file:
+            found = file.read(LARGEST_TEXT + 1)
+        if len(found) > LARGEST_TEXT:
+            raise InvalidInput(
+                say("{path} is too large for a prompt", path=str(path)),
+                right=say("at most {count} MB of text", count=LARGEST_TEXT // 10**6),
+            )
+        return found.decode("utf-8-sig")
     except FileNotFoundError:
         raise NotFound(say("{path} is not there", path=str(path))) from None
     except (IsADirectoryError, PermissionError):
@@ -53,7 +69,7 @@ def read_text(path: Path) -> str:
                 "byte 0x{byte} at offset {offset}", byte=f"{problem.object[problem.start]:02x}", offset=problem.start
             ),
             right=say("a UTF-8 text file"),
-            next_command=f"iconv -f latin1 -t utf-8 {path} > text.txt",
+            next_command=f"iconv -f latin1 -t utf-8 {shlex.quote(str(path))} > text.txt",
         ) from None
 
 

@@ -165,9 +165,9 @@ def go_offline(offline: bool) -> None:
 
 
 def _resumed(command: Reproduce, out: Path) -> Order:
-    given = [
-        name for name, value in (("--scale", command.scale), ("--set", command.set), ("--seed", command.seed)) if value
-    ]
+    dtype = "" if command.dtype == "auto" else command.dtype
+    settings = (("--scale", command.scale), ("--set", command.set), ("--seed", command.seed), ("--dtype", dtype))
+    given = [name for name, value in settings if value]
     if given:
         raise InvalidInput(
             say("a resumed run keeps its own settings"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from glassworks.cli.finding import find_run, out_flag
+from glassworks.cli.finding import deletable, find_run, out_flag, reason_of, settings_of, verdicts_of
 from glassworks.cli.options import Runs
 from glassworks.cli.speak import (
     counted,
@@ -21,7 +22,7 @@ from glassworks.cli.speak import (
     verdict_json,
     verdict_table,
 )
-from glassworks.core.errors import GlassworksError, InvalidInput
+from glassworks.core.errors import BrokenFile, InvalidInput
 from glassworks.core.events import read_events
 from glassworks.core.runs import Damage, RunFolder, list_runs
 from glassworks.core.text import Text, say
@@ -45,18 +46,22 @@ class Entry:
     @classmethod
     def of(cls, run: RunFolder) -> Entry:
         """Reads a run; one that is damaged is listed with the reason instead of ending the list."""
-        size = sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())
-        age = time.time() - max(path.stat().st_mtime for path in run.path.iterdir())
+        size, age = 0, 0.0
         try:
-            spec = run.header()["spec"]
-            studies = tuple(run.read_json("studies.json")) if run.has("studies.json") else ()
-            rows = run.read_json("verdicts.json") if run.has("verdicts.json") else []
-            verdicts = tuple(Verdict.from_json(row) for row in rows)
-        except (GlassworksError, KeyError, TypeError, ValueError) as problem:
-            why = problem.what if isinstance(problem, GlassworksError) else say("{reason}", reason=str(problem))
-            return cls(run.path, run.path.parent.name, "?", (), (), size, age, False, why)
-        scale = str(spec.get("scale", "–"))
-        return cls(run.path, run.experiment, scale, studies, verdicts, size, age, run.has("manifest.json"))
+            size = sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())
+            age = time.time() - max(path.stat().st_mtime for path in run.path.iterdir())
+            scale = str(settings_of(run).get("scale", "–"))
+            studies, verdicts = _studies_of(run), verdicts_of(run)
+            return cls(run.path, run.experiment, scale, studies, verdicts, size, age, run.has("manifest.json"))
+        except Exception as problem:  # whatever one folder holds, the others are still to be listed
+            return cls(run.path, run.path.parent.name, "?", (), (), size, age, False, reason_of(problem))
+
+    @property
+    def state(self) -> Text:
+        """Finished, unfinished, or why it cannot be read."""
+        if self.broken is not None:
+            return say("unreadable: {reason}", reason=self.broken)
+        return say("finished") if self.finished else say("unfinished")
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -74,6 +79,13 @@ class Entry:
             "report": str(self.path / "report.html") if (self.path / "report.html").is_file() else None,
             "broken": None if self.broken is None else str(self.broken),
         }
+
+
+def _studies_of(run: RunFolder) -> tuple[str, ...]:
+    found = run.read_json("studies.json") if run.has("studies.json") else {}
+    if not isinstance(found, dict):
+        raise BrokenFile(say("{path} names no studies", path=str(run.path / "studies.json")))
+    return tuple(cast(dict[str, Any], found))
 
 
 def runs(command: Runs) -> int:
@@ -120,11 +132,10 @@ def _list(out: Path, *, as_json: bool) -> int:
         say("state"),
     )
     for entry in entries:
-        state = say("damaged") if entry.broken else say("finished") if entry.finished else say("unfinished")
         verdicts = str(counted(entry.verdicts)) if entry.verdicts else "–"
         table.add_row(
             entry.experiment, entry.path.name, entry.scale, ", ".join(entry.studies) or "–", verdicts,
-            size_words(entry.size), duration_words(entry.age), str(state),
+            size_words(entry.size), duration_words(entry.age), str(entry.state),
         )  # fmt: skip
     results().print(table)
     return 0
@@ -132,7 +143,7 @@ def _list(out: Path, *, as_json: bool) -> int:
 
 def _show(run: RunFolder, *, as_json: bool) -> int:
     entry = Entry.of(run)
-    spec: dict[str, Any] = run.header()["spec"]
+    spec = settings_of(run)
     seconds = {e.digest: e.seconds for e in read_events(run.path / "events.jsonl") if e.kind == "training_done"}
     if as_json:
         verdicts = [verdict_json(verdict) for verdict in entry.verdicts]
@@ -145,7 +156,7 @@ def _show(run: RunFolder, *, as_json: bool) -> int:
         (say("studies done"), ", ".join(entry.studies) or "–"),
         (say("trainings"), f"{len(seconds)}, {duration_words(sum(seconds.values()))}"),
         (say("size"), size_words(entry.size)),
-        (say("state"), str(say("finished") if entry.finished else say("unfinished"))),
+        (say("state"), str(entry.state)),
         (say("settings"), ", ".join(f"{name} = {value}" for name, value in spec.items())),
     ]
     for name, value in rows:
@@ -160,11 +171,14 @@ def _show(run: RunFolder, *, as_json: bool) -> int:
 
 
 def _delete(run: RunFolder, command: Runs) -> int:
+    real = deletable(run)
     size = Entry.of(run).size
     if not command.yes:
         if command.json or not sys.stdin.isatty():
             raise InvalidInput(
-                say("deleting needs a yes"), right=say("--yes"), next_command=f"glassworks runs delete {run.path} --yes"
+                say("deleting needs a yes"),
+                right=say("--yes"),
+                next_command=f"glassworks runs delete {shlex.quote(str(run.path))} --yes",
             )
         print(
             say("Delete {path}, {size}? [y/N]", path=str(run.path), size=size_words(size)),
@@ -175,7 +189,7 @@ def _delete(run: RunFolder, command: Runs) -> int:
         if sys.stdin.readline().strip().lower() not in ("y", "yes", "是"):
             print(say("Kept."), file=sys.stderr)
             return 0
-    run.delete()
+    RunFolder(real).delete()
     if command.json:
         print_json({"deleted": str(run.path), "bytes": size})
     else:
@@ -186,19 +200,31 @@ def _delete(run: RunFolder, command: Runs) -> int:
 
 
 def _verify(chosen: list[RunFolder], *, as_json: bool) -> int:
-    found = {str(run.path): run.verify() for run in chosen}
-    is_whole = not any(found.values())
+    found = {str(run.path): _damage_of(run) for run in chosen}
+    unfinished = [path for path, every in found.items() if [d.path for d in every] == [Path(path)]]
+    is_whole = all(not every or path in unfinished for path, every in found.items())
     if as_json:
         damage = {path: [{"path": str(d.path), "what": str(d.what)} for d in every] for path, every in found.items()}
-        print_json({"whole": is_whole, "runs": damage})
+        print_json({"whole": is_whole, "unfinished": unfinished, "runs": damage})
         return 0 if is_whole else 1
     if not found:
         remarks().print(str(say("nothing to verify")))
     for path, every in found.items():
+        if path in unfinished:
+            print(say("{path}: unfinished, nothing to compare with", path=path))
+            continue
         print(say("{path}: as written", path=path) if not every else say("{path}: damaged", path=path))
         for damage in every:
             print(f"  {_line(damage, Path(path))}")
     return 0 if is_whole else 1
+
+
+def _damage_of(run: RunFolder) -> list[Damage]:
+    """What is not as it was written; a manifest that cannot be read is damage itself."""
+    try:
+        return run.verify()
+    except Exception as problem:  # one bad manifest must not hide the state of the other runs
+        return [Damage(run.path / "manifest.json", say("unreadable: {reason}", reason=reason_of(problem)))]
 
 
 def _line(damage: Damage, run: Path) -> str:

@@ -28,14 +28,17 @@ def results() -> Console:
     """The console of stdout."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    # No markup: paths, names and settings may hold brackets, which are text here.
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
 def remarks() -> Console:
     """The console of stderr."""
     from rich.console import Console
 
-    return Console(stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH, highlight=False)
+    width = None if sys.stderr.isatty() else PIPE_WIDTH
+    return Console(stderr=True, width=width, highlight=False, markup=False, emoji=False)
 
 
 def print_json(value: Mapping[str, Any]) -> None:

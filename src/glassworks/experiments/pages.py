@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from glassworks.core.events import read_events
@@ -55,18 +56,21 @@ def _page(
             FileLink("spec.json", say("every setting of this run")),
             FileLink("events.jsonl", say("the log of the run")),
         ),
-        command=rebuild_command(experiment, environment),
+        command=rebuild_command(experiment, run.read_json("studies.json")),
     )  # fmt: skip
 
 
-def rebuild_command(experiment: Experiment, environment: Mapping[str, Any]) -> str:
-    """The command line that makes this run again: its scale and whatever differs from it."""
+def rebuild_command(experiment: Experiment, studies: Collection[str]) -> str:
+    """The command line that makes this run again: its scale, whatever differs from it, and its studies if not all."""
     standard = type(experiment).at(experiment.scale).to_json()
     changed = {k: v for k, v in experiment.to_json().items() if standard.get(k) != v}
-    sets = "".join(f" --set '{name}={_compact(value)}'" for name, value in changed.items())
-    only = environment.get("only") or []
-    studies = "".join(f" --only {name}" for name in only)
-    return f"glassworks reproduce {experiment.kind} --scale {experiment.scale.value}{sets}{studies}"
+    words = ["glassworks", "reproduce", experiment.kind, "--scale", experiment.scale.value]
+    for name, value in changed.items():
+        words += ["--set", f"{name}={_compact(value)}"]
+    if len(studies) < len(experiment.studies):
+        for study in studies:
+            words += ["--only", study]
+    return shlex.join(words)
 
 
 def _compact(value: Any) -> str:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from glassworks.core.errors import InvalidInput, UnknownName
 from glassworks.core.events import Judged, Listener, Measured, Planned, RunDone, RunStarted
@@ -74,7 +74,10 @@ def done_studies(run: RunFolder) -> dict[str, float]:
     """The studies whose measurements are in the folder, with the seconds they took."""
     if not (run.has("studies.json") and run.has("measurements.json")):
         return {}
-    return {str(name): float(seconds) for name, seconds in run.read_json("studies.json").items()}
+    found: Any = run.read_json("studies.json")
+    if not isinstance(found, dict):
+        return {}
+    return {str(name): float(seconds) for name, seconds in cast(dict[str, Any], found).items()}
 
 
 def rejudge(experiment: Experiment, run: RunFolder) -> list[Verdict]:

@@ -1,5 +1,6 @@
 """Examining a model: fidelity first, then every instrument that fits, on one pass over one text; a page of it all."""
 
+import math
 import platform
 import resource
 import time
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from glassworks.anatomy.calls import not_finite
 from glassworks.anatomy.capture import capture
 from glassworks.anatomy.fidelity import Fidelity
 from glassworks.anatomy.sites import Site
 from glassworks.anatomy.subject import Prompt, Subject
 from glassworks.anatomy.tokens import TokenBatch
-from glassworks.core.errors import GlassworksError, InvalidInput
+from glassworks.core.errors import GlassworksError, InvalidInput, StrangeModel
 from glassworks.core.files import write_bytes, write_json
 from glassworks.core.runs import describe_environment
 from glassworks.core.text import say
@@ -144,6 +146,8 @@ def examine(
     started = time.perf_counter()
     batch = subject.batch(prompt)
     fidelity = Fidelity.check(subject, batch)
+    if not math.isfinite(fidelity.logit_difference):
+        raise not_finite(subject.model)
     chosen = {_name_of(one): one for one in instruments or standard_instruments(subject, seed)}
     skipped: dict[str, GlassworksError] = {}
     readings: dict[str, Reading] = {}
@@ -153,7 +157,7 @@ def examine(
     for name, one in usable.items():
         try:
             measurement = one.read(subject, batch, activations)
-        except InvalidInput as problem:
+        except (InvalidInput, StrangeModel) as problem:
             skipped[name] = problem
         else:
             readings[name] = Reading(measurement, one.draw(measurement))
@@ -228,7 +232,7 @@ def _name_of(instrument: Instrument) -> str:
 def _has_sites(name: str, one: Instrument, subject: Subject, skipped: dict[str, GlassworksError]) -> bool:
     try:
         needed = one.sites(subject.anatomy)
-    except InvalidInput as problem:
+    except (InvalidInput, StrangeModel) as problem:
         skipped[name] = problem
         return False
     is_blind = not needed and isinstance(one, AttentionMaps | HeadScores)

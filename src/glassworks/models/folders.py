@@ -1,7 +1,7 @@
 """Is this folder a model? Checked before a library meets it, so that the answer names what is wrong."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from safetensors import SafetensorError, safe_open
 
@@ -12,6 +12,16 @@ from glassworks.core.text import say
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+LAYER_COUNTS = (
+    "num_hidden_layers",
+    "num_layers",
+    "n_layer",
+    "n_layers",
+    "encoder_layers",
+    "decoder_layers",
+    "depth",
+)
+MOST_SHARED_LAYERS = 256
 TOKENIZERS = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -33,8 +43,8 @@ def check_folder(folder: Path) -> None:
             say("{path} does not say which kind of model this is", path=str(config)),
             right=say("a config.json with a model_type, as transformers writes it"),
         )
-    for path in _weight_files(folder):
-        _check_weights(path)
+    tensors = sum(_check_weights(path) for path in _weight_files(folder))
+    _check_depth(config, cast(dict[str, Any], found), tensors)
 
 
 def tokenizer_in(folder: Path) -> bool:
@@ -63,7 +73,22 @@ def _weight_files(folder: Path) -> list[Path]:
     )
 
 
-def _check_weights(path: Path) -> None:
+def _check_depth(path: Path, config: dict[str, Any], tensors: int) -> None:
+    """Refuses more layers than weights: the library would build them all before it saw that they are empty."""
+    inner = [value for value in config.values() if isinstance(value, dict)]
+    for part in (config, *cast(list[dict[str, Any]], inner)):
+        for name in LAYER_COUNTS:
+            layers = part.get(name)
+            # Few layers may share one set of weights; nobody shares them among so many.
+            if isinstance(layers, int) and layers > max(tensors, MOST_SHARED_LAYERS):
+                raise BrokenFile(
+                    say("{path} and the weights beside it do not fit", path=str(path)),
+                    given=say("{name} = {layers}, but {count} tensors", name=name, layers=layers, count=tensors),
+                )
+
+
+def _check_weights(path: Path) -> int:
+    """The number of tensors in a file; raises NotFound or BrokenFile where it is not whole."""
     if not path.is_file():
         raise NotFound(say("{path} is not there", path=str(path)), right=say("every part that the index names"))
     try:
@@ -76,6 +101,7 @@ def _check_weights(path: Path) -> None:
         ) from None
     if not names:
         raise BrokenFile(say("{path} holds no tensors", path=str(path)))
+    return len(names)
 
 
 def _no_model(folder: Path) -> NotFound | InvalidInput:

@@ -71,7 +71,11 @@ def pretrained_tokenizer(source: str, wanted: Wanted) -> Any:
 
 def _auto_class(config: Any) -> Any:
     """The class with the head that the checkpoint was saved with; a language model where it does not say."""
-    name = str((config.architectures or ["ForCausalLM"])[0])
+    match config.architectures:
+        case [str(name), *_]:
+            pass
+        case _:
+            name = "ForCausalLM"
     for ending, kind in (
         (("ForCausalLM", "LMHeadModel"), AutoModelForCausalLM),
         (("ForMaskedLM", "ForPreTraining"), AutoModelForMaskedLM),
@@ -102,6 +106,14 @@ def _told(source: str) -> Generator[None]:
         ) from None
     except (OSError, ValueError, KeyError, ImportError) as problem:
         raise _explained(source, problem) from None
+    except MemoryError:
+        raise
+    except Exception as problem:
+        # A config is anyone's file: the library meets a wrong type or a zero wherever it first computes with it.
+        raise BrokenFile(
+            say("the config of {source} is impossible: {reason}", source=source, reason=_reason(problem)),
+            right=say("a folder saved by save_pretrained, of a kind that this transformers version knows"),
+        ) from None
 
 
 def _explained(source: str, problem: Exception) -> GlassworksError:
@@ -122,6 +134,11 @@ def _explained(source: str, problem: Exception) -> GlassworksError:
         right=say("an existing folder, or the full name of a model with safetensors on a hub that can be reached"),
         next_command="glassworks doctor",
     )
+
+
+def _reason(problem: Exception) -> str:
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return f"{type(problem).__name__}: {' '.join(lines[:2])}"
 
 
 def _first_line(problem: Exception) -> str:

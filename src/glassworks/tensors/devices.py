@@ -14,21 +14,27 @@ def choose_device(request: str = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    name, _, index = request.partition(":")
+    name, colon, index = request.partition(":")
     present = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and int(index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
+        "cpu": int(index) == 0 if _is_index(index) else True,
+        "cuda": torch.cuda.is_available() and _is_index(index or "0") and int(index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available() and index in ("", "0"),
     }
-    if name not in present or (index and not index.isdigit()):
+    if name not in present or (colon and not _is_index(index)):
         raise UnknownName("device", request, ["auto", *present], next_command="glassworks doctor")
     if not present[name]:
         raise Unavailable(
             say("this machine has no device {device}", device=request),
-            right=say("one of {known}", known=", ".join(["auto", *(d for d, here in present.items() if here)])),
+            right=say(
+                "one of {known}", known=", ".join(["auto", *(d for d, here in present.items() if here or d == "cpu")])
+            ),
             next_command="glassworks doctor",
         )
     return torch.device(request)
+
+
+def _is_index(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
 
 
 def choose_dtype(request: str = "auto", device: torch.device | None = None) -> torch.dtype:

@@ -19,9 +19,10 @@ class Seed:
         return Seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1)
 
     def generator(self, device: str | torch.device = "cpu") -> torch.Generator:
-        """A torch generator on a device, started at this seed."""
-        return torch.Generator(device=device).manual_seed(self.value)
+        """A torch generator on a device, started at this seed; one beyond torch's 64 bits is hashed into them."""
+        fits = -(2**63) <= self.value < 2**64
+        return torch.Generator(device=device).manual_seed(self.value if fits else self.child("wide").value)
 
     def numpy(self) -> np.random.Generator:
-        """A numpy generator started at this seed."""
-        return np.random.default_rng(self.value)
+        """A numpy generator started at this seed; a negative one, which numpy refuses, is hashed first."""
+        return np.random.default_rng(self.value if self.value >= 0 else self.child("negative").value)
