@@ -250,7 +250,7 @@ def width(evidence: Evidence) -> Finding:
         "with no training, width {small} solves {low} and width {large} solves {high}",
         small=int(widths[0]), low=f"{curve[:, 0].mean():.3f}", large=int(widths[-1]), high=f"{curve[:, -1].mean():.3f}",
     )  # fmt: skip
-    return Finding(_graded(gain, 0.2, 0.0, also=rises and curve[:, -1].mean() >= SOLVED), gain, "accuracy", because)
+    return Finding(_graded(gain, 0.2, 0.0, also=rises and float(curve[:, -1].mean()) >= SOLVED), gain, "accuracy", because)
 
 
 def early_positions(evidence: Evidence) -> Finding:
@@ -305,7 +305,7 @@ def three_steps(evidence: Evidence) -> Finding:
 def order_is_forced(evidence: Evidence) -> Finding:
     """Gradient norms at zero weights."""
     norms = evidence["three_steps"].at(version="restricted", after="start")
-    others = max(norms.at(metric=f"gradient/{m}").values.max() for m in ("match", "position"))
+    others = max(float(norms.at(metric=f"gradient/{m}").values.max()) for m in ("match", "position"))
     own = norms.at(metric="gradient/output").interval()
     because = say(
         "at the start the gradient norm is {own} for W_O² and {others} for both key matrices",
