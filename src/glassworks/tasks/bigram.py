@@ -6,7 +6,7 @@ every time. Predicting it at the trigger's second occurrence takes a look back i
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ class BigramBatch(Batch):
 class Bigram(Task):
     """Sequences of characters in which each trigger is always followed by the same, per-sequence output."""
 
+    revision: ClassVar[int] = 2
     kind: Literal["bigram"] = "bigram"
     length: int = Field(default=256, ge=2)
     """Input tokens per sequence (T)."""
@@ -155,17 +156,15 @@ class Bigram(Task):
         if fixed is not None:
             return torch.tensor(fixed, dtype=torch.long, device=device).expand(size, -1).contiguous()
         # Gumbel top-K is sequential drawing without replacement with renormalisation (birth.md 1.1, step 1).
-        log_law = torch.as_tensor(np.log(self.counts.unigram_law), dtype=torch.float32, device=device)
         exponential = torch.empty(size, self.vocabulary, device=device).exponential_(generator=generator)
-        return (log_law - exponential.log()).topk(self.triggers, dim=1).indices
+        return (self._tables.log_unigram.to(device) - exponential.log_()).topk(self.triggers, dim=1).indices
 
     def _draw_outputs(
         self, triggers: Int[Tensor, "batch trigger"], generator: torch.Generator
     ) -> Int[Tensor, "batch trigger"]:
-        if triggers.numel() == 0:
-            return triggers.clone()
-        law = torch.as_tensor(self.output_law(), dtype=torch.float32, device=generator.device)
-        return torch.multinomial(law[triggers.flatten()], 1, generator=generator).view_as(triggers)
+        uniform = torch.rand(triggers.shape, generator=generator, device=generator.device, dtype=torch.double)
+        reached = self._tables.output_steps.to(generator.device)[triggers]
+        return (reached <= uniform[..., None]).sum(-1)
 
     def _walk(
         self,
@@ -179,53 +178,67 @@ class Bigram(Task):
         source text, which is exactly the bigram law; a trigger's list is the single entry of its output.
         """
         size, device = triggers.shape[0], generator.device
-        lists = self._successor_lists
-        successors = lists.successors.to(device)
-        spans = lists.spans.to(device).repeat(size, 1)
+        tables = self._tables
+        successors = tables.successors.to(device)
+        starts, counts = (part.to(device).repeat(size) for part in (tables.starts, tables.counts))
         rows = torch.arange(size, device=device) * self.vocabulary
-        spans[(rows[:, None] + triggers).flatten()] = torch.stack(
-            [
-                lists.singles + outputs.flatten().double(),
-                torch.zeros(outputs.numel(), dtype=torch.double, device=device),
-            ],
-            1,
-        )
-        uniform = torch.rand(self.length, size, generator=generator, device=device, dtype=torch.float32).double()
+        overridden = (rows[:, None] + triggers).flatten()
+        starts[overridden] = tables.singles + outputs.flatten().double()
+        counts[overridden] = 0.0
+        uniform = torch.rand(self.length + 1, size, generator=generator, device=device).double()
         tokens = torch.empty(self.length + 1, size, dtype=torch.long, device=device)
-        law = torch.as_tensor(self.counts.unigram_law, dtype=torch.float32, device=device)
-        tokens[0] = torch.multinomial(law, size, replacement=True, generator=generator)
-        for position in range(self.length):
-            span = spans.index_select(0, tokens[position] + rows)
-            entry = torch.addcmul(span[:, 0], uniform[position], span[:, 1]).long()
-            torch.index_select(successors, 0, entry, out=tokens[position + 1])
-        return tokens.t()
+        tokens[0] = torch.searchsorted(tables.unigram_steps.to(device), uniform[0], right=True)
+        # Views are taken once: at 512 sequences a step of the loop is little more than the calls it makes.
+        steps = zip(tokens.unbind(), tokens[1:].unbind(), uniform[1:].unbind(), strict=False)
+        for token, following, chance in steps:
+            place = token + rows
+            entry = torch.addcmul(starts.index_select(0, place), chance, counts.index_select(0, place))
+            torch.index_select(successors, 0, entry.long(), out=following)
+        return tokens.t().contiguous()
 
     @cached_property
-    def _successor_lists(self) -> "_SuccessorLists":
-        return _SuccessorLists.of(self.counts)
+    def _tables(self) -> "_Tables":
+        return _Tables.of(self.counts, self.output_law())
 
 
 @dataclass(frozen=True, eq=False)
-class _SuccessorLists:
-    """All successors in the source text, grouped by character, then each character once (from `singles` on).
+class _Tables:
+    """What drawing looks up, made once per task.
 
-    `spans[i]` = (start, length) of character i's group, in float64 so that start + uniform * length is exact.
+    `successors`: all successors in the source text, grouped by character, then each character once (from `singles` on).
+    `starts` and `counts` of each character's group are float64, so that start + uniform * count is exact.
+    `unigram_steps` and the rows of `output_steps` are cumulative laws that end at exactly 1.
     """
 
     successors: Int[Tensor, " entry"]
-    spans: Float[Tensor, "vocabulary 2"]
+    starts: Float[Tensor, " vocabulary"]
+    counts: Float[Tensor, " vocabulary"]
     singles: int
+    log_unigram: Float[Tensor, " vocabulary"]
+    unigram_steps: Float[Tensor, " vocabulary"]
+    output_steps: Float[Tensor, "vocabulary vocabulary"]
 
     @classmethod
-    def of(cls, counts: CharacterCounts) -> "_SuccessorLists":
+    def of(cls, counts: CharacterCounts, output_law: NDArray[np.float64]) -> "_Tables":
         size = len(counts.characters)
         lengths = counts.bigrams.sum(axis=1)
-        ids = np.concatenate(
-            [np.tile(np.arange(size), (size, 1)).ravel().repeat(counts.bigrams.ravel()), np.arange(size)]
-        )
+        followers = np.tile(np.arange(size), (size, 1)).ravel().repeat(counts.bigrams.ravel())
         starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        spans = np.stack([starts, lengths], axis=1).astype(np.float64)
-        return cls(torch.from_numpy(ids), torch.from_numpy(spans), int(lengths.sum()))
+        return cls(
+            torch.from_numpy(np.concatenate([followers, np.arange(size)])),
+            torch.from_numpy(starts.astype(np.float64)),
+            torch.from_numpy(lengths.astype(np.float64)),
+            int(lengths.sum()),
+            torch.from_numpy(np.log(counts.unigram_law)).float(),
+            torch.from_numpy(_steps(counts.unigram_law)),
+            torch.from_numpy(_steps(output_law)),
+        )
+
+
+def _steps(law: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cumulative probabilities along the last axis, ending at exactly 1."""
+    total = np.cumsum(law, axis=-1)
+    return total / total[..., -1:]
 
 
 def occurrences(

@@ -250,7 +250,9 @@ def width(evidence: Evidence) -> Finding:
         "with no training, width {small} solves {low} and width {large} solves {high}",
         small=int(widths[0]), low=f"{curve[:, 0].mean():.3f}", large=int(widths[-1]), high=f"{curve[:, -1].mean():.3f}",
     )  # fmt: skip
-    return Finding(_graded(gain, 0.2, 0.0, also=rises and float(curve[:, -1].mean()) >= SOLVED), gain, "accuracy", because)
+    return Finding(
+        _graded(gain, 0.2, 0.0, also=rises and float(curve[:, -1].mean()) >= SOLVED), gain, "accuracy", because
+    )
 
 
 def early_positions(evidence: Evidence) -> Finding:
