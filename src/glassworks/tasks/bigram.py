@@ -156,7 +156,7 @@ class Bigram(Task):
         if fixed is not None:
             return torch.tensor(fixed, dtype=torch.long, device=device).expand(size, -1).contiguous()
         # Gumbel top-K is sequential drawing without replacement with renormalisation (birth.md 1.1, step 1).
-        exponential = torch.empty(size, self.vocabulary, device=device).exponential_(generator=generator)
+        exponential = torch.rand(size, self.vocabulary, generator=generator, device=device).log_().neg_()
         return (self._tables.log_unigram.to(device) - exponential.log_()).topk(self.triggers, dim=1).indices
 
     def _draw_outputs(
@@ -186,14 +186,16 @@ class Bigram(Task):
         starts[overridden] = tables.singles + outputs.flatten().double()
         counts[overridden] = 0.0
         uniform = torch.rand(self.length + 1, size, generator=generator, device=device).double()
-        tokens = torch.empty(self.length + 1, size, dtype=torch.long, device=device)
-        tokens[0] = torch.searchsorted(tables.unigram_steps.to(device), uniform[0], right=True)
-        # Views are taken once: at 512 sequences a step of the loop is little more than the calls it makes.
-        steps = zip(tokens.unbind(), tokens[1:].unbind(), uniform[1:].unbind(), strict=False)
-        for token, following, chance in steps:
-            place = token + rows
-            entry = torch.addcmul(starts.index_select(0, place), chance, counts.index_select(0, place))
-            torch.index_select(successors, 0, entry.long(), out=following)
+        # Views are taken once and autograd is out of the way: at 512 sequences a step is little more than its calls.
+        with torch.inference_mode():
+            tokens = torch.empty(self.length + 1, size, dtype=torch.long, device=device)
+            tokens[0] = torch.searchsorted(tables.unigram_steps.to(device), uniform[0], right=True)
+            steps = zip(tokens.unbind(), tokens[1:].unbind(), uniform[1:].unbind(), strict=False)
+            for token, following, chance in steps:
+                place = token + rows
+                entry = torch.addcmul(starts.index_select(0, place), chance, counts.index_select(0, place))
+                torch.index_select(successors, 0, entry.long(), out=following)
+        # A tensor of inference mode could not serve training; its copy can.
         return tokens.t().contiguous()
 
     @cached_property
