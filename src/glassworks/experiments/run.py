@@ -97,8 +97,11 @@ def _run_studies(experiment: Experiment, names: Sequence[str], run: RunFolder, o
     if not names:
         return
     from glassworks.tensors.devices import choose_device
+    from glassworks.tensors.memory import keep_freed_memory
 
     device = choose_device(options.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     plans = {name: experiment.trainings(name) for name in names}
     specs = {spec.digest(): spec for plan in plans.values() for spec in plan.values()}
     run.events.emit(Planned(trainings={digest: spec.steps for digest, spec in specs.items()}))
