@@ -38,7 +38,7 @@ def _page(
     return Page(
         title=say("Reproduction: {title}", title=paper.title),
         lead=say(
-            "{authors} ({year}), {reference}. Every claim below was written before its number was seen and is judged from the measurements in this folder.",
+            "{authors} ({year}), {reference}. Every claim below and its threshold were fixed before this run was made; each is judged from the measurements in this folder.",
             authors=paper.authors, year=paper.year, reference=paper.reference,
         ),
         summary=tuple(experiment.summary(evidence)),

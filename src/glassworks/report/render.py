@@ -191,7 +191,7 @@ def _words() -> dict[str, Text]:
         "passed": say("passed"),
         "failed": say("failed"),
         "verdicts": say("Verdicts"),
-        "verdicts_lead": say("Each claim was written down before its number was seen."),
+        "verdicts_lead": say("Each claim and its threshold were fixed before this run was made."),
         "verdict": say("verdict"),
         "claim": say("claim"),
         "value": say("value [95 % interval]"),

@@ -1,4 +1,4 @@
-"""The claims of "Birth of a Transformer", written down before their numbers were seen (birth.md 5)."""
+"""The claims of "Birth of a Transformer", fixed before the runs that judge them (birth.md 5; docs/notebook.md says what was known when)."""
 
 from glassworks.core.text import say
 from glassworks.evidence.claims import Claim
