@@ -1,5 +1,6 @@
 """Tiny random models of public families, built offline from their configs, never downloaded."""
 
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -15,21 +16,12 @@ FAMILIES = ("llama", "gpt2", "neox", "bert", "qwen3", "gemma3", "mistral", "opt"
 FOUR = FAMILIES[:4]
 
 
-def tiny(family: str, attention: str = "sdpa", layers: int = 3) -> nn.Module:
-    """A fresh random model in evaluation mode; equal arguments, equal weights."""
+def _makers(layers: int, common: dict[str, object], usual: dict[str, object]) -> dict[str, Callable[[], nn.Module]]:
+    """How each family is built at the same small size."""
     import transformers as t
 
-    common = {"vocab_size": VOCABULARY, "attn_implementation": attention}
-    usual = common | {
-        "hidden_size": 32,
-        "num_hidden_layers": layers,
-        "num_attention_heads": 4,
-        "intermediate_size": 52,
-        "max_position_embeddings": CONTEXT,
-        "initializer_range": SCALE,
-    }
     grouped = usual | {"num_key_value_heads": 2}
-    makers = {
+    return {
         "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**grouped)),
         "gpt2": lambda: t.GPT2LMHeadModel(
             t.GPT2Config(
@@ -74,9 +66,22 @@ def tiny(family: str, attention: str = "sdpa", layers: int = 3) -> nn.Module:
             t.BloomConfig(hidden_size=32, n_layer=layers, n_head=4, initializer_range=SCALE, vocab_size=VOCABULARY)
         ),
     }
+
+
+def tiny(family: str, attention: str = "sdpa", layers: int = 3) -> nn.Module:
+    """A fresh random model in evaluation mode; equal arguments, equal weights."""
+    common = {"vocab_size": VOCABULARY, "attn_implementation": attention}
+    usual = common | {
+        "hidden_size": 32,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "intermediate_size": 52,
+        "max_position_embeddings": CONTEXT,
+        "initializer_range": SCALE,
+    }
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        return makers[family]().eval()
+        return _makers(layers, common, usual)[family]().eval()
 
 
 @cache

@@ -13,7 +13,7 @@ SKIPS = ("skip", "importorskip", "skipif", "xfail")
 
 def test_there_are_pages_to_check():
     names = {named(path) for path in PAGES}
-    assert {"README.md", "README.zh.md", "CONTRIBUTING.md", "CHANGELOG.md", "AGENTS.md"} <= names
+    assert {"README.md", "README.zh-CN.md", "CONTRIBUTING.md", "CHANGELOG.md", "AGENTS.md"} <= names
     assert len(GUIDE) >= 6
 
 

@@ -195,7 +195,11 @@ def test_an_anchor_used_twice_or_leading_nowhere_is_our_own_mistake() -> None:
 
 
 def test_an_empty_page_renders() -> None:
-    Outline(render(Page(Text("nothing was measured"))))
+    page = render(Page(Text("nothing was measured")))
+    Outline(page)
+    assert "<h1" in page
+    assert "nothing was measured" in page
+    assert "<figure" not in page
 
 
 def test_equal_pages_are_equal_files_and_small(page: str) -> None:
