@@ -87,6 +87,16 @@ class Stopped(Event, frozen=True):
     step: int | None = None
 
 
+class Progressed(Event, frozen=True):
+    """Part of a long piece of work is done: `done` of `total` in the unit of the work, after `seconds` of it."""
+
+    kind: Literal["progressed"] = "progressed"
+    label: str
+    done: float
+    total: float
+    seconds: float
+
+
 class Measured(Event, frozen=True):
     """A measurement is finished."""
 
@@ -118,6 +128,7 @@ AnyEvent = Annotated[
     | CheckpointSaved
     | TrainingDone
     | Stopped
+    | Progressed
     | Measured
     | Judged
     | RunDone,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +96,53 @@ def wilson_interval(hits: int, trials: int) -> Interval:
     centre = (p + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials)) / (1 + z * z / trials)
     return Interval(p, max(0.0, centre - half), min(1.0, centre + half), trials)
+
+
+def bootstrap_interval(
+    statistic: Callable[[NDArray[np.float64]], float],
+    columns: Sequence[NDArray[np.float64]],
+    weights: NDArray[np.float64] | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """The 95 % percentile interval of a statistic of (weighted) means over documents, drawn with replacement.
+
+    `columns` are arrays of one length, paired by document; `statistic` takes their means. NaN ends for one document.
+    """
+    table = np.stack([np.asarray(column, dtype=np.float64) for column in columns])
+    count = table.shape[1]
+    weight = np.ones(count) if weights is None else np.asarray(weights, dtype=np.float64)
+    value = statistic((table * weight).sum(1) / weight.sum())
+    if count < 2:
+        return Interval(value, math.nan, math.nan, count)
+    draws = _draws(count, resamples, seed)
+    means = draws @ (table * weight).T / (draws @ weight)[:, None]
+    low, high = np.nanpercentile([statistic(row) for row in means], [2.5, 97.5])
+    return Interval(value, float(low), float(high), count)
+
+
+@cache
+def _draws(count: int, resamples: int, seed: int) -> NDArray[np.float64]:
+    """How often each of `count` documents is drawn in each resample."""
+    chance = np.random.default_rng(seed)
+    return chance.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
+
+
+def bootstrap_means(
+    values: NDArray[np.float64],
+    generator: np.random.Generator,
+    repeats: int = 1000,
+    weights: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Means over documents drawn with replacement: [row, document] -> [row, repeat].
+
+    All rows see the same draws, so that what is compared between them is paired; `weights` are one per document.
+    """
+    documents = values.shape[1]
+    drawn = generator.multinomial(documents, np.full(documents, 1 / documents), size=repeats).astype(np.float64)
+    drawn *= 1.0 if weights is None else weights
+    return values @ (drawn / drawn.sum(axis=1, keepdims=True)).T
 
 
 def rank_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:

@@ -1,0 +1,313 @@
+"""A sweep: every plan of several families scored on several benchmarks; resumable, with what it cost."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from glassworks.anatomy import Subject
+from glassworks.core.errors import BrokenFile, InvalidInput
+from glassworks.core.events import EventLog, Listener, Progressed, RunDone, RunStarted
+from glassworks.core.files import write_atomically
+from glassworks.core.runs import RunFolder
+from glassworks.core.spec import Spec
+from glassworks.core.text import say
+from glassworks.evaluation import MetricScore, Prepared, Scores, VectorPrepared, parse_benchmarks
+from glassworks.evaluation.items import ItemBatch
+from glassworks.surgery.execute import Cost, Schedule
+from glassworks.surgery.families import parse_families, variants_of
+from glassworks.surgery.plans import Plan, Variant
+from glassworks.surgery.rows import COLUMNS, rows_of
+from glassworks.surgery.scoring import Arrays, Running, pieces_of, save_piece, score_piece, scored_items, vectors_of
+from glassworks.surgery.slots import choose_stack
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# A piece is what a kill can lose: about a minute of work for the published set on a model of 135 million parameters.
+TOKENS_PER_PIECE = 512
+SECONDS_BETWEEN_NEWS = 1.0
+
+
+class SweepChoice(Spec):
+    """Which plans are scored on what, for any model."""
+
+    kind: Literal["sweep_choice"] = "sweep_choice"
+    plans: str = "painters"
+    """Plan families with commas between; "painters" is the published set."""
+    evals: str = "ppl"
+    """Benchmarks with commas between."""
+    limit: int | None = None
+    """Documents of each benchmark; None for all."""
+    seeds: int = 10
+    """Random orders for each start: seeds 0, 1, ..."""
+    protect: tuple[int, ...] = ()
+    """Layers that stay in their place."""
+    stack: str | None = None
+    """Of an encoder-decoder: "encoder" or "decoder"."""
+
+    def variants(self, depth: int) -> list[Variant]:
+        """All its plans for a stack of `depth` layers, each with its reason."""
+        beyond = [layer for layer in self.protect if not 0 <= layer < depth]
+        if beyond:
+            raise InvalidInput(
+                say("this model has no layer {number}", number=beyond[0]),
+                right=say("layers 0 to {last}", last=depth - 1),
+            )
+        return variants_of(parse_families(self.plans, self.seeds), depth, frozenset(self.protect))
+
+
+class SweepSpec(Spec):
+    """A sweep as a value: equal specs give equal numbers.
+
+    `model` is a name for people; `weights` is the digest of every parameter, `items` that of every scored token.
+    """
+
+    kind: Literal["sweep"] = "sweep"
+    model: str
+    weights: str
+    dtype: str
+    items: str
+    choice: SweepChoice
+
+
+@dataclass(frozen=True, eq=False)
+class SweepOrder:
+    """A sweep that is ready to run: the model, what was chosen, the plans and the tokenised benchmarks."""
+
+    subject: Subject
+    spec: SweepSpec
+    stack: str
+    variants: list[Variant]
+    prepared: list[Prepared | VectorPrepared]
+
+    @classmethod
+    def of(cls, subject: Subject, choice: SweepChoice) -> SweepOrder:
+        """Everything that can be wrong with a choice is found here, before any work."""
+        stack = choose_stack(subject.anatomy, choice.stack)
+        variants = choice.variants(len(subject.anatomy.stacks[stack]))
+        prepared = [_ready(one.prepare(subject)) for one in parse_benchmarks(choice.evals, choice.limit)]
+        items = hashlib.sha256(repr([(one.name, one.items) for one in prepared]).encode()).hexdigest()[:16]
+        dtype = str(next(subject.model.parameters()).dtype).removeprefix("torch.")
+        spec = SweepSpec(
+            model=subject.origin.name, weights=fingerprint(subject), dtype=dtype, items=items, choice=choice
+        )
+        return cls(subject, spec, stack, variants, prepared)
+
+    @property
+    def plans(self) -> list[Plan]:
+        """The different plans."""
+        return list(dict.fromkeys(variant.plan for variant in self.variants))
+
+    @property
+    def cost(self) -> Cost:
+        """Layer runs asked for and done, over each batch of the benchmarks."""
+        return Cost.of([variant.plan for variant in self.variants])
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """How a sweep is run; none of it changes a number."""
+
+    out: Path = Path()
+    tokens_per_piece: int = TOKENS_PER_PIECE
+    schedule: Schedule = "depth"
+    listeners: tuple[Listener, ...] = ()
+    command: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A finished sweep: its folder, its rows (one per variant, benchmark and metric), and what it cost."""
+
+    spec: SweepSpec
+    run: RunFolder
+    rows: pd.DataFrame = field(repr=False)
+    cost: Cost
+    seconds: float
+
+
+def run_sweep(order: SweepOrder, options: SweepOptions) -> Sweep:
+    """Scores every plan on every benchmark; goes on where an equal sweep stopped, and repeats nothing that is done.
+
+    Raises RunBusy when another process works on the same sweep.
+    """
+    run = RunFolder.create(options.out / "runs", order.spec.kind, order.spec)
+    for listener in options.listeners:
+        run.events.listen(listener)
+    started = time.perf_counter()
+    with run.lock():
+        run.events.emit(RunStarted(command=options.command, resumed=run.has("pieces.json")))
+        (run.path / "manifest.json").unlink(missing_ok=True)
+        run.write_environment({"device": str(order.subject.device), "command": options.command})
+        tokens = _tokens_per_piece(run, options.tokens_per_piece)
+        work = _Work(order.subject, order.stack, order.plans)
+        jobs = [_Job(one, pieces_of(order.subject, one, tokens)) for one in order.prepared]
+        progress = _Progress(run.events, sum(job.tokens for job in jobs), len(work.plans))
+        for job in jobs:
+            _score(run, work, job, progress, options.schedule)
+        scores = {job.prepared.name: _scores(run, work, job) for job in jobs}
+        rows = rows_of(order.variants, scores, order.prepared)
+        _write_tables(run, rows, order.cost)
+        seconds = time.perf_counter() - started
+        run.events.emit(RunDone(seconds=seconds))
+        run.seal()
+    return Sweep(order.spec, run, rows, order.cost, seconds)
+
+
+def load_rows(run: Path) -> pd.DataFrame:
+    """The rows of a finished sweep, from its folder; needs no torch."""
+    import pandas as pd
+
+    path = run / "tables" / "rows.parquet"
+    if not path.is_file():
+        raise InvalidInput(
+            say("{path} holds no finished sweep", path=str(run)), right=say("the same `glassworks sweep` command again")
+        )
+    return pd.read_parquet(path)
+
+
+def fingerprint(subject: Subject) -> str:
+    """Sixteen hexadecimal digits of all weights: names, shapes, dtypes and numbers."""
+    digest = hashlib.sha256()
+    for name, weight in subject.model.named_parameters():
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    subject: Subject
+    stack: str
+    plans: list[Plan]
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One benchmark and its pieces."""
+
+    prepared: Prepared | VectorPrepared
+    pieces: list[ItemBatch]
+
+    @property
+    def tokens(self) -> int:
+        return sum(piece.batch.ids.numel() for piece in self.pieces)
+
+    def path(self, number: int) -> str:
+        """Where a piece is kept, inside the run folder."""
+        return f"pieces/{self.prepared.name}-{number + 1:04d}-of-{len(self.pieces):04d}.npz"
+
+
+class _Progress:
+    """Tells how much of the work is done, at most once a second; finished pieces of an earlier start count as done."""
+
+    def __init__(self, events: EventLog, tokens: int, plans: int) -> None:
+        self._events = events
+        self._total = float(tokens * plans)
+        self._done = 0.0
+        self._skipped = 0.0
+        self._started = time.perf_counter()
+        self._told = 0.0
+
+    def skip(self, tokens: int, plans: int) -> None:
+        self._skipped += tokens * plans
+
+    def advance(self, tokens: int, label: str) -> None:
+        self._done += tokens
+        now = time.perf_counter()
+        if now - self._told >= SECONDS_BETWEEN_NEWS or self._done + self._skipped >= self._total:
+            self._told = now
+            total = self._total - self._skipped
+            self._events.emit(Progressed(label=label, done=self._done, total=total, seconds=now - self._started))
+
+
+def _score(run: RunFolder, work: _Work, job: _Job, progress: _Progress, schedule: Schedule) -> None:
+    """Scores the pieces of a benchmark that are not on disk yet."""
+    for number, piece in enumerate(job.pieces):
+        if run.has(job.path(number)):
+            progress.skip(piece.batch.ids.numel(), len(work.plans))
+    for number, piece in enumerate(job.pieces):
+        if run.has(job.path(number)):
+            continue
+        label = f"{job.prepared.name} {number + 1}/{len(job.pieces)}"
+
+        def tick(tokens: int = piece.batch.ids.numel(), label: str = label) -> None:
+            progress.advance(tokens, label)
+
+        running = Running(work.stack, schedule, tick)
+        if isinstance(job.prepared, VectorPrepared):
+            arrays: Arrays = {"vectors": vectors_of(work.subject, piece, work.plans, running)}
+        else:
+            arrays = score_piece(work.subject, piece, work.plans, running).arrays()
+        save_piece(run.path / job.path(number), arrays)
+
+
+def _scores(run: RunFolder, work: _Work, job: _Job) -> Iterator[tuple[Plan, Scores]]:
+    """The scores of each plan on a benchmark, from the pieces on disk."""
+    arrays = [_read(run.path / job.path(number)) for number in range(len(job.pieces))]
+    for row, plan in enumerate(work.plans):
+        if isinstance(job.prepared, VectorPrepared):
+            order = np.argsort([item for piece in job.pieces for item in piece.items])
+            yield plan, job.prepared.score(np.concatenate([kept["vectors"][row] for kept in arrays])[order])
+        else:
+            scored = scored_items(job.pieces, arrays, row)
+            yield plan, {**job.prepared.score(scored), **_against_full(job.pieces, arrays, row)}
+
+
+def _against_full(pieces: Sequence[ItemBatch], arrays: Sequence[Arrays], row: int) -> Scores:
+    """Divergence from the full model and agreement with it, per item: questions that need no right answer."""
+    items = [item for piece in pieces for item in piece.items]
+    counts = np.array([count for piece in pieces for count in piece.counts], dtype=np.float64)
+    order = np.argsort(items)
+    found: dict[str, MetricScore] = {}
+    for name, key, higher in (("kl_to_full", "divergence", False), ("agrees_with_full", "agrees", True)):
+        per_item: list[float] = []
+        for piece, kept in zip(pieces, arrays, strict=True):
+            values = np.asarray(kept[key][row], np.float64)
+            per_item += [float(part.mean()) for part in np.split(values, np.cumsum(piece.counts)[:-1])]
+        found[name] = MetricScore.mean(np.array(per_item)[order], counts[order], higher_is_better=higher)
+    return found
+
+
+def _read(path: Path) -> Arrays:
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return {name: kept[name] for name in kept.files}
+    except (OSError, ValueError, KeyError, EOFError) as problem:
+        raise BrokenFile(
+            say("{path} is damaged: {reason}", path=str(path), reason=str(problem)),
+            right=say("delete this file and run the sweep again; the other pieces are kept"),
+        ) from None
+
+
+def _ready(prepared: Any) -> Prepared | VectorPrepared:
+    if isinstance(prepared, Prepared | VectorPrepared):
+        return prepared
+    raise InvalidInput(
+        say("{benchmark} asks for generated text, which shares nothing between plans", benchmark=prepared.name),
+        right=say("`glassworks surgery MODEL --plan … --eval {benchmark}`, plan by plan", benchmark=prepared.name),
+    )
+
+
+def _tokens_per_piece(run: RunFolder, wanted: int) -> int:
+    """The size of a piece, as the run began with: a later start cuts the work in the same places."""
+    if run.has("pieces.json"):
+        found: Mapping[str, Any] = run.read_json("pieces.json")
+        return int(found["tokens_per_piece"])
+    run.write_json("pieces.json", {"tokens_per_piece": wanted})
+    return wanted
+
+
+def _write_tables(run: RunFolder, rows: pd.DataFrame, cost: Cost) -> None:
+    run.write_bytes("tables/rows.csv", rows.to_csv(index=False).encode())
+    write_atomically(run.path / "tables" / "rows.parquet", lambda path: rows.to_parquet(path, index=False))
+    run.write_json("tables/rows.columns.json", COLUMNS)
+    run.write_json("cost.json", {"plans": cost.plans, "asked": cost.asked, "done": cost.done})
