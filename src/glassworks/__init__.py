@@ -1,15 +1,19 @@
 """Glassworks: train a transformer, look inside it, judge claims from measurements.
 
-`gw.reproduce("birth")`, `gw.load(path)`, `gw.examine(source, text=...)`, `gw.catalog`. Importing this loads nothing heavy.
+`gw.reproduce("birth")`, `gw.load(path)`, `gw.examine(source, text=...)`, `gw.compare(a, b, text)`,
+`gw.surgery(source, plan, prompt=...)`, `gw.sweep(source)`, `gw.catalog`. Importing this loads nothing heavy.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glassworks import (
         anatomy,
         catalog,
+        evaluation,
         evidence,
         experiments,
         figures,
@@ -19,13 +23,15 @@ if TYPE_CHECKING:
         tasks,
         training,
     )
-    from glassworks.cli.api import examine, load, reproduce, results
+    from glassworks.cli.api import compare, examine, load, reproduce, results, surgery, sweep
     from glassworks.core import errors
 
 __all__ = [
     "anatomy",
     "catalog",
+    "compare",
     "errors",
+    "evaluation",
     "evidence",
     "examine",
     "experiments",
@@ -36,15 +42,40 @@ __all__ = [
     "models",
     "reproduce",
     "results",
+    "surgery",
+    "sweep",
     "tasks",
     "training",
 ]
 
-_ROOMS = ("anatomy", "evidence", "experiments", "figures", "instruments", "mixers", "models", "tasks", "training")
+_ROOMS = (
+    "anatomy", "evaluation", "evidence", "experiments", "figures", "instruments", "mixers", "models", "surgery", "tasks",
+    "training",
+)  # fmt: skip
 _MODULES = {"catalog": "glassworks.catalog", "errors": "glassworks.core.errors"} | {
     room: f"glassworks.{room}" for room in _ROOMS
 }
-_FUNCTIONS = ("examine", "load", "reproduce", "results")
+_FUNCTIONS = ("compare", "examine", "load", "reproduce", "results", "sweep")
+
+
+class _RoomAndVerb(ModuleType):
+    """A room that is also a verb: called, `gw.surgery(...)` does what the command of its name does."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Runs the verb."""
+        return import_module("glassworks.cli.api").__dict__["surgery"](*arguments, **options)
+
+
+class _Package(ModuleType):
+    """This package: Python binds each room that is imported as its attribute, where the verb `surgery` must stay."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "surgery" and isinstance(value, ModuleType):
+            value.__class__ = _RoomAndVerb
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

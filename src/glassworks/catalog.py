@@ -14,6 +14,7 @@ from glassworks.core.spec import Spec
 PLACES: Mapping[str, tuple[str, str]] = {
     "mixers": ("glassworks.mixers", "MIXERS"),
     "tasks": ("glassworks.tasks", "TASKS"),
+    "evaluation": ("glassworks.evaluation", "BENCHMARKS"),
     "instruments": ("glassworks.instruments", "INSTRUMENTS"),
     "experiments": ("glassworks.experiments", "EXPERIMENTS"),
 }

@@ -170,13 +170,14 @@ def test_low_precision_models_have_float32_maps() -> None:
 def test_a_recomputed_map_that_does_not_give_the_output_is_an_error_not_a_picture(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import glassworks.anatomy.attention as attention
+    import glassworks.anatomy.fused as fused
 
     subject = examined("llama")
-    honest = attention.masked_scores
-    monkeypatch.setattr(attention, "masked_scores", lambda *args: honest(*args) * 1.5)
-    with pytest.raises(StrangeModel, match="does not give its output"):
-        subject.run_with_cache(IDS, "*pattern")
+    honest = fused.masked_scores
+    monkeypatch.setattr(fused, "masked_scores", lambda *args: honest(*args) * 1.5)
+    _, cache = subject.run_with_cache(IDS, ["embed", "*pattern"])
+    with pytest.raises(StrangeModel, match=r"the attention map of layers.1.mixer, .* does not give its output"):
+        cache["pattern", 1]
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in subject.model.modules())
 
 
@@ -234,9 +235,14 @@ def test_a_mixer_linear_in_its_values_shows_its_map() -> None:
         cache["scores", 1]
 
 
-def test_a_mixer_that_is_not_linear_is_no_attention() -> None:
-    with pytest.raises(StrangeModel):
-        Subject.of(LinearDecoder(NotLinear))
+def test_a_mixer_that_is_not_linear_is_no_attention_but_its_streams_are_read() -> None:
+    subject = Subject.of(LinearDecoder(NotLinear))
+    assert [layer.attention for layer in subject.anatomy.layers] == ["none", "none"]
+    assert subject.anatomy.layers[0].mixer == "blocks.0.attention"
+    _, cache = subject.run_with_cache(torch.tensor([[1, 2, 3]]))
+    assert torch.equal(cache["layers.0.in"] + cache["layers.0.mixer.out"], cache["layers.0.out"])
+    with pytest.raises(InvalidInput, match="no attention was seen"):
+        cache["pattern", 0]
 
 
 def test_torchs_own_multihead_attention_shows_its_map() -> None:

@@ -8,13 +8,14 @@ from glassworks.anatomy import Alphabet, Origin, Subject, TokenBatch, legible
 from glassworks.anatomy.fidelity import Fidelity
 from glassworks.anatomy.labels import token_texts
 from glassworks.anatomy.places import layer_count
-from glassworks.anatomy.tokens import rows_of, token_count
+from glassworks.anatomy.tokens import padded, rows_of, token_count
 from glassworks.core.errors import InvalidInput
 from tests.assets import asset
-from tests.families import CONTEXT, FOUR, shared
+from tests.families import CAPPED, CONTEXT, FAMILIES, LOOKS_AHEAD
 from tests.families import subject as examined
 from tests.planted.models import induction_head
 
+IDS = torch.randint(0, 61, (2, 9), generator=torch.Generator().manual_seed(0))
 LETTERS = Alphabet(tuple("\n abcdefghijklmnopqrstuvwxyz012345"[:31]))
 
 
@@ -74,19 +75,35 @@ def test_text_without_a_tokenizer_is_refused() -> None:
         examined("llama").run_with_cache("hello", [])
 
 
-@pytest.mark.parametrize("family", FOUR)
+@pytest.mark.parametrize("family", [*FAMILIES, *CAPPED])
 def test_fidelity_holds_on_untouched_models(family: str) -> None:
-    model = shared(family)
-    subject = Subject.of(model)
-    batch = TokenBatch(torch.randint(0, 61, (2, 9), generator=torch.Generator().manual_seed(0)))
-    found = Fidelity.check(subject, batch)
+    subject = examined(family)
+    before = subject.model.config._attn_implementation
+    found = Fidelity.check(subject, padded([[5, 9, 7, 2, 30], [8, 3, 1]]))
     assert found.logit_difference == 0.0
     assert found.attention_difference <= 1e-5
-    assert found.generation_equal is (None if family == "bert" else True)
+    assert found.generation_equal is (None if family in LOOKS_AHEAD else True)
     assert found.holds
-    assert model.config._attn_implementation == "sdpa"
+    assert subject.model.config._attn_implementation == before
     assert len(found.rows()) == 3
-    assert found.to_json()["holds"] is True
+
+
+def test_fidelity_says_null_where_a_check_does_not_apply() -> None:
+    found = Fidelity.check(examined("mamba"), TokenBatch(IDS)).to_json()
+    assert found["max_abs_logit_difference"] == 0.0
+    assert found["attention_max_abs_difference"] is None
+    assert found["cached_equals_uncached"] is True
+    found = Fidelity.check(examined("bert_classifier"), TokenBatch(IDS)).to_json()
+    assert found["cached_equals_uncached"] is None
+    assert found["holds"] is True
+
+
+def test_a_model_that_returns_no_maps_is_checked_against_its_own_output() -> None:
+    found = Fidelity.check(Subject.of(induction_head()), TokenBatch(IDS % 31))
+    assert found.attention_source.en == "pattern @ v against the output of its attention"
+    assert found.holds
+    own = Fidelity.check(examined("gptj"), TokenBatch(IDS))
+    assert own.attention_difference == 0.0
 
 
 def test_fidelity_sees_a_model_that_is_not_what_it_was() -> None:

@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "glassworks"
 ROOMS = {
     "mixers": ("MixerSpec", "MIXERS"),
     "tasks": ("Task", "TASKS"),
+    "evaluation": ("Benchmark", "BENCHMARKS"),
     "instruments": ("Instrument", "INSTRUMENTS"),
     "experiments": ("Experiment", "EXPERIMENTS"),
 }

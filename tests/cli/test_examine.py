@@ -25,7 +25,7 @@ def test_a_hand_set_head_is_found_and_everything_written(folder, tmp_path, capsy
     assert main([*arguments, "--json", "--out", str(tmp_path)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["fidelity"]["holds"] is True
-    assert found["fidelity"]["logit_difference"] == 0.0
+    assert found["fidelity"]["max_abs_logit_difference"] == 0.0
     assert found["anatomy"]["layers"][1]["mixer"] == "model.layers.1.self_attn"
     assert found["model"]["world"]["kind"] == "bigram"
     assert len(found["tokens"][0]) == WORLD.length

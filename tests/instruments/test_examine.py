@@ -5,10 +5,10 @@ from glassworks.anatomy import Subject
 from glassworks.core.errors import InvalidInput, StrangeModel
 from glassworks.core.text import say
 from glassworks.evidence.measurements import Measurement
-from glassworks.instruments import HeadScores
+from glassworks.instruments import HeadScores, LogitLens
 from glassworks.instruments.examine import Examination, examine, standard_instruments
 from glassworks.instruments.head_scores import QUANTITIES, SCORES, not_measurable
-from glassworks.instruments.pages import _head_line
+from glassworks.instruments.summary import head_line
 from tests.families import subject as examined
 from tests.planted.models import induction_head
 
@@ -29,7 +29,7 @@ def scores(value: float, low: float, high: float, chance: float) -> Measurement:
     ],
 )  # fmt: skip
 def test_a_head_stands_out_only_where_its_interval_lies_above_chance(numbers, says: str) -> None:
-    told = _head_line(scores(*numbers), "induction")
+    told = head_line(scores(*numbers), "induction")
     assert told is not None
     assert told.en == says
 
@@ -91,10 +91,10 @@ def test_an_instrument_that_nobody_named_is_left_out_where_it_cannot_read(monkey
     def refuse(*given: object) -> None:
         raise problem
 
-    monkeypatch.setattr(HeadScores, "read", refuse)
+    monkeypatch.setattr(LogitLens, "read", refuse)
     subject = Subject.of(induction_head())
     found = examine(subject, [1, 2, 3, 1, 2, 3])
-    assert found.skipped["head_scores"] is problem
+    assert found.skipped["logit_lens"] is problem
     assert "attention_maps" in found.readings
     with pytest.raises(type(problem)):
-        examine(subject, [1, 2, 3, 1, 2, 3], [HeadScores()])
+        examine(subject, [1, 2, 3, 1, 2, 3], [LogitLens()])

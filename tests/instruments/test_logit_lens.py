@@ -4,7 +4,8 @@ import torch
 
 from glassworks.anatomy import Subject, TokenBatch
 from glassworks.anatomy.tokens import padded
-from glassworks.instruments import LogitLens
+from glassworks.instruments import LensDepth, LogitLens
+from glassworks.instruments.logit_lens import MOST_ROWS
 from tests.families import FAMILIES, tiny
 from tests.families import subject as examined
 from tests.planted.models import copying_layer
@@ -79,3 +80,36 @@ def test_padding_is_left_out_and_token_texts_are_stored() -> None:
     assert len(found.coords["position"]) == 3
     tokens = {int(t) for t in found.at(quantity="token 1").values.ravel()}
     assert {f"token {t}" for t in tokens} <= set(found.columns)
+
+
+def test_the_divergence_from_the_final_distribution_is_zero_at_the_end_and_right_before() -> None:
+    subject = examined("gpt2")
+    found = LogitLens().read(subject, BATCH)
+    divergence = found.at(quantity="divergence from final").values
+    np.testing.assert_allclose(divergence[-1], 0.0, atol=1e-6)
+    _, cache = subject.run_with_cache(BATCH, ["layers.0.out", "layers.2.out"])
+    with torch.no_grad():
+        here, final = (subject.read_stream(cache[name]).log_softmax(-1)[0] for name in ("layers.0.out", "layers.2.out"))
+    expected = (final.exp() * (final - here)).sum(-1)
+    np.testing.assert_allclose(divergence[found.coords["stage"].index("L0")], expected.numpy(), rtol=1e-4)
+
+
+def test_depth_is_the_lens_without_its_positions() -> None:
+    lens, depth = LogitLens().read(examined("llama"), BATCH), LensDepth().read(examined("llama"), BATCH)
+    ranks = lens.at(quantity="rank of true").values[:, :-1]
+    np.testing.assert_allclose(depth.at(quantity="rank of true", spread="median").values, np.median(ranks, 1))
+    np.testing.assert_array_equal(depth.at(quantity="rank of final", stage="L2").values, 1)
+    alone = LensDepth().read(examined("llama"), TokenBatch(BATCH.ids[:, :1]))
+    assert np.isnan(alone.at(quantity="rank of true").values).all()
+    assert "the true token" not in LensDepth().draw(alone).svg()
+
+
+def test_a_deep_model_is_drawn_in_as_many_rows_as_a_page_has_with_its_last_layer() -> None:
+    subject = Subject.of(tiny("gpt2", layers=40))
+    lens = LogitLens().read(subject, BATCH)
+    figure = LogitLens().draw(lens)
+    drawn = set(figure.table["layer"])
+    assert len(lens.coords["stage"]) == 81
+    assert MOST_ROWS / 2 < len(drawn) <= MOST_ROWS
+    assert "L39 end" in drawn
+    assert "of 81 stages" in figure.caption.en

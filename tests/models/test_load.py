@@ -322,3 +322,25 @@ def test_an_architecture_that_is_no_name_is_read_as_a_language_model(folder: Pat
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"architectures": 5}))
     assert type(load(folder).model) is GlassworksForCausalLM
+
+
+def test_quantised_weights_are_refused_before_anything_is_loaded(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InvalidInput, match="quantised \\(bitsandbytes\\)"):
+        load(folder)
+    live = nn.Linear(3, 3)
+    live.weight = nn.Parameter(torch.zeros(3, 3, dtype=torch.int8), requires_grad=False)
+    with pytest.raises(InvalidInput, match="quantised \\(int8\\)"):
+        load(live)
+
+
+def test_a_tokenizer_that_is_not_whole_is_named_and_one_that_is_missing_is_no_hindrance(folder: Path) -> None:
+    (folder / "world.json").unlink()
+    assert load(folder).tokenizer is None
+    with pytest.raises(InvalidInput, match="no tokenizer"):
+        load(folder).batch("text")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    with pytest.raises(InvalidInput, match=r"the tokenizer of .* cannot be read"):
+        load(folder)

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from glassworks.core.errors import InvalidInput, UnknownName
 from glassworks.surgery import Layer, Plan
-from glassworks.surgery.execute import Cost
 from glassworks.surgery.families import (
     RandomOrder,
     SkipMiddle,
@@ -16,6 +15,7 @@ from glassworks.surgery.families import (
     variants_of,
 )
 from glassworks.surgery.plans import Stage, Variant, parallel
+from glassworks.surgery.prefix_tree import Cost
 
 layers = st.integers(0, 11).map(Layer)
 gains = st.sampled_from([1.0, 0.5, 2.0, 1 / 3, 12.0])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -16,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from glassworks.core.errors import InvalidInput, StrangeModel
+from glassworks.anatomy.fused import RECALLED, AttentionCall, FusedCall, masked_scores, spread_heads
+from glassworks.core.errors import InvalidInput
 from glassworks.core.text import say
 
 PARTS = ("q", "k", "v", "scores", "pattern", "z")
@@ -25,10 +25,6 @@ _SOFTMAX = {F.softmax, torch.softmax, Tensor.softmax}
 _PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm}
 _PRODUCTS_WITH_BIAS = {torch.baddbmm, Tensor.baddbmm}
 _PACKED = {F.multi_head_attention_forward}
-
-# What pattern @ v may differ from the model's own output, relative to the largest output: kernels sum in
-# another order.
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
 @runtime_checkable
@@ -47,24 +43,17 @@ class Listener(Protocol):
         """Takes a part; a returned tensor replaces it in the pass."""
         ...
 
+    def heads(self, rows: int) -> int:
+        """How many heads there are among so many rows of batch and heads together."""
+        ...
+
+    def recall(self, fused: FusedCall) -> None:
+        """Takes a fused call in place of its scores and pattern, to have them worked out now or later."""
+        ...
+
     def finish(self, call: AttentionCall) -> None:
         """Ends a call."""
         ...
-
-
-@dataclass(frozen=True)
-class AttentionCall:
-    """What is known of one attention call after it.
-
-    `kind` is "sdpa", "softmax", "packed" or "linear"; `error` is max |pattern @ v - output| where the map was
-    recomputed (NaN otherwise), `allowed` the largest error that summing in another order explains, `scale`
-    the factor of q k^T (NaN where the model computes its scores itself).
-    """
-
-    kind: str
-    error: float = math.nan
-    allowed: float = math.nan
-    scale: float = math.nan
 
 
 class AttentionWatch(TorchFunctionMode):
@@ -94,21 +83,27 @@ class AttentionWatch(TorchFunctionMode):
 
     def _on_softmax(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         listener = self._listener()
-        scores: Any = args[0] if args else kwargs.get("input")
+        given: Any = args[0] if args else kwargs.get("input")
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
-        if listener is None or scores.ndim != 4 or dim not in (-1, 3):
+        if listener is None or dim not in (-1, given.ndim - 1) or not self._is_attention(given):
             return func(*args, **kwargs)
+        scores = given if given.ndim == 4 else given.unflatten(0, (-1, listener.heads(given.shape[0])))
         keys = self._show_factors(listener, scores)
         # Some models append a column that no key answers to (an attention sink) and drop it after the softmax.
         shown = _heard(listener, "scores", scores[..., :keys])
         if shown.data_ptr() != scores.data_ptr():
-            whole = torch.cat([shown, scores[..., keys:]], dim=-1)
+            whole = torch.cat([shown, scores[..., keys:]], dim=-1).reshape(given.shape)
             args, kwargs = ((whole, *args[1:]), kwargs) if args else (args, {**kwargs, "input": whole})
         pattern = func(*args, **kwargs)
-        part = pattern[..., :keys]
+        part = pattern.reshape(scores.shape)[..., :keys]
         heard = _heard(listener, "pattern", part)
         self._waiting = (heard, listener)
-        return pattern if heard is part else torch.cat([heard, pattern[..., keys:]], dim=-1)
+        return pattern if heard is part else torch.cat([heard, pattern[..., keys:]], dim=-1).reshape(given.shape)
+
+    def _is_attention(self, scores: Tensor) -> bool:
+        """Four dimensions; or three, batch and heads together, where they are the product just seen."""
+        product = self._product
+        return scores.ndim == 4 or (scores.ndim == 3 and product is not None and product[2].shape == scores.shape)
 
     def _show_factors(self, listener: Listener, scores: Tensor) -> int:
         """Hands over the queries and keys whose product became these scores; returns the number of keys."""
@@ -174,77 +169,35 @@ def _scaled_dot_product(
 ) -> Tensor:
     query, key, value = _heard(listener, "q", query), _heard(listener, "k", key), _heard(listener, "v", value)
     scale = options.get("scale") or 1.0 / math.sqrt(query.shape[-1])
-    pattern: Tensor | None = None
-    replaced = False
-    if listener.wants("scores") or listener.wants("pattern"):
-        plain = masked_scores(query, key, attn_mask, is_causal, scale)
-        scores = _heard(listener, "scores", plain)
-        plain_pattern = torch.softmax(scores, dim=-1).nan_to_num(0.0)
-        pattern = _heard(listener, "pattern", plain_pattern)
-        replaced = scores is not plain or pattern is not plain_pattern
-    if replaced and pattern is not None:
+    if listener.edits("scores") or listener.edits("pattern"):
+        scores = _heard(listener, "scores", masked_scores(query, key, attn_mask, is_causal, scale))
+        pattern = _heard(listener, "pattern", torch.softmax(scores, dim=-1).nan_to_num_(0.0))
         out = torch.matmul(pattern.to(value.dtype), spread_heads(value, query.shape[1]))
-        call = AttentionCall("sdpa", scale=scale)
+        out = _heard(listener, "z", out)
+        listener.finish(AttentionCall("sdpa", scale=scale))
+        return out
+    out = func(query, key, value, attn_mask=attn_mask, dropout_p=dropout_p, is_causal=is_causal, **options)
+    if listener.wants("scores") or listener.wants("pattern"):
+        listener.recall(FusedCall(query, key, value, out, attn_mask, is_causal, scale, dropout_p > 0))
     else:
-        out = func(query, key, value, attn_mask=attn_mask, dropout_p=dropout_p, is_causal=is_causal, **options)
-        checked = pattern is not None and dropout_p == 0.0
-        error = disagreement(pattern, value, out) if pattern is not None and checked else math.nan
-        call = AttentionCall(
-            "sdpa",
-            error,
-            TOLERANCE[out.dtype] * max(1.0, float(out.abs().max())) if checked else math.nan,
-            scale,
-        )
-    out = _heard(listener, "z", out)
-    listener.finish(call)
-    return out
+        listener.finish(AttentionCall("sdpa", scale=scale))
+    return _heard(listener, "z", out)
+
+
+def hand_over(listener: Listener, fused: FusedCall) -> None:
+    """Works the map of a fused call out at once for a listener that wants it."""
+    for part in RECALLED:
+        if listener.wants(part):
+            tensor = fused.recalled(part)
+            listener.see(part, tensor)
+            if part == "pattern":
+                listener.finish(fused.checked(tensor))
 
 
 def _heard(listener: Listener, part: str, tensor: Tensor) -> Tensor:
     """The part, or what the listener puts in its place."""
     replaced = listener.see(part, tensor) if listener.wants(part) else None
     return tensor if replaced is None else replaced.to(tensor.dtype)
-
-
-def masked_scores(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float) -> Tensor:
-    """The scores in float32 (float64 stays), masked ones at minus infinity, as torch documents its call."""
-    exact = torch.promote_types(query.dtype, torch.float32)
-    scores = query.to(exact) @ spread_heads(key, query.shape[1]).to(exact).transpose(-1, -2) * scale
-    if is_causal:
-        future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-        scores = scores.masked_fill(future, -math.inf)
-    if mask is not None and mask.dtype == torch.bool:
-        scores = scores.masked_fill(~mask, -math.inf)
-    elif mask is not None:
-        # A mask at the lowest number of its type is meant as minus infinity.
-        lowest = torch.finfo(mask.dtype).min
-        scores = torch.where(mask <= lowest, -math.inf, scores + mask.to(exact))
-    return scores
-
-
-def spread_heads(tensor: Tensor, heads: int) -> Tensor:
-    """Repeats key/value heads so that each query head has its own, as grouped-query attention reads them."""
-    return tensor if tensor.shape[1] == heads else tensor.repeat_interleave(heads // tensor.shape[1], dim=1)
-
-
-def disagreement(pattern: Tensor, value: Tensor, out: Tensor) -> float:
-    """Max |pattern @ v - output| over queries that see anything, in float32."""
-    again = pattern @ spread_heads(value, pattern.shape[1]).to(pattern.dtype)
-    seen = pattern.sum(-1, keepdim=True) > 0
-    return float(((again - out.to(pattern.dtype)).abs() * seen).max())
-
-
-def check_agreement(call: AttentionCall, layer: int) -> None:
-    """Raises StrangeModel where a recomputed map does not give the model's own output."""
-    if call.error > call.allowed:
-        raise StrangeModel(
-            say(
-                "the attention map of layer {layer}, recomputed from q and k, does not give its output",
-                layer=layer,
-            ),
-            given=f"max |pattern @ v - z| = {call.error:.3g}, allowed {call.allowed:.3g}",
-            right=say("load the model with attn_implementation='eager', so that it computes its map itself"),
-        )
 
 
 def _factors(args: tuple[Any, ...], kwargs: dict[str, Any], offset: int) -> tuple[Any, Any]:

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
+from glassworks.anatomy.tokens import TokenBatch
 from glassworks.core.errors import InvalidInput
 from glassworks.core.text import say
+
+# The library's name for what the decoder of an encoder-decoder reads.
+DECODER_IDS = "decoder_input_ids"
 
 Arguments = tuple[Any, ...]
 Keywords = dict[str, Any]
@@ -33,16 +37,15 @@ def not_finite(model: nn.Module) -> InvalidInput:
     )
 
 
-def as_stream(tensor: Tensor | None, batch: int, positions: int) -> Tensor | None:
+def as_stream(tensor: Tensor | None, shapes: Sequence[tuple[int, int]]) -> Tensor | None:
     """Hidden states as (batch position width), also where a layer flattened them into rows.
 
-    None for anything else.
+    `shapes` are the (batch, position) of the texts read. None for anything else.
     """
     if tensor is None or tensor.ndim == 3:
         return tensor
-    return (
-        tensor.unflatten(0, (batch, positions)) if tensor.ndim == 2 and tensor.shape[0] == batch * positions else None
-    )
+    fitting = next((shape for shape in shapes if tensor.ndim == 2 and tensor.shape[0] == shape[0] * shape[1]), None)
+    return None if fitting is None else tensor.unflatten(0, fitting)
 
 
 def hidden_slot(args: Arguments, kwargs: Keywords) -> int | str | None:
@@ -94,6 +97,18 @@ def tensor_of(output: object, dimensions: int = 3) -> Tensor | None:
     return next((found for part in _parts(output) if (found := tensor_of(part, dimensions)) is not None), None)
 
 
+def logits_of(raw: object, ids: Int[Tensor, "batch position"]) -> Tensor | None:
+    """What a model answered: (batch position vocabulary), or (batch 1 label) where it answers once a text."""
+    found = tensor_of(raw)
+    if found is not None:
+        return found
+    rows = tensor_of(raw, 2)
+    if rows is None:
+        return None
+    each = as_stream(rows, [(ids.shape[0], ids.shape[1])])
+    return rows[:, None] if each is None and rows.shape[0] == ids.shape[0] else each
+
+
 def with_tensor(output: Any, tensor: Tensor, dimensions: int = 3) -> Any:
     """The same result with the tensor that `tensor_of` finds replaced."""
     if isinstance(output, Tensor):
@@ -124,42 +139,67 @@ def _parts(output: object) -> list[Any]:
 
 @dataclass(frozen=True)
 class Caller:
-    """How one model is called with token ids: which keywords its forward names."""
+    """How one model is called with token ids: which keywords its forward names.
+
+    `second` takes the decoder's ids where the model reads two texts; `first` then takes the encoder's. With
+    `has_fused_path` torch would run whole layers of the model as one kernel that sums in another order, until
+    a hook is in them; that path is off during every call, so that watched and plain logits are the same bits.
+    """
 
     model: nn.Module
     first: str
+    second: str | None
     names: frozenset[str]
+    has_fused_path: bool = False
 
     @classmethod
     def of(cls, model: nn.Module) -> "Caller":
         """Reads the signature of the model's forward."""
         parameters = list(inspect.signature(model.forward).parameters.values())
-        names = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        return cls(model, "input_ids" if "input_ids" in names or not names else names[0], frozenset(names))
+        named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        names = [p.name for p in named]
+        fused = any(isinstance(m, nn.MultiheadAttention | nn.TransformerEncoderLayer) for m in model.modules())
+        if "input_ids" in names or not names:
+            return cls(model, "input_ids", DECODER_IDS if DECODER_IDS in names else None, frozenset(names), fused)
+        required = [p.name for p in named if p.default is p.empty]
+        return cls(model, names[0], required[1] if len(required) == 2 else None, frozenset(names), fused)
 
-    def __call__(
-        self,
-        ids: Int[Tensor, "batch position"],
-        mask: Bool[Tensor, "batch position"] | None = None,
-        **options: bool,
-    ) -> Any:
+    def __call__(self, batch: TokenBatch, **options: bool) -> Any:
         """The model's raw result without cache.
 
         Positions are counted over real tokens where padding is on the left.
         """
-        keywords: Keywords = {self.first: ids, **options}
+        keywords: Keywords = {self.first: batch.ids, **options}
+        mask = batch.mask
+        if self.second is not None:
+            source = batch.read_by_encoder
+            keywords |= {self.first: source.ids, self.second: batch.ids}
+            if batch.mask is not None and "decoder_attention_mask" in self.names:
+                keywords["decoder_attention_mask"] = batch.mask.long()
+            mask = source.mask
         if "use_cache" in self.names:
             keywords["use_cache"] = False
         if mask is not None and "attention_mask" in self.names:
             keywords["attention_mask"] = mask.long()
             if "position_ids" in self.names and not bool(mask[:, 0].all()):
                 keywords["position_ids"] = (mask.long().cumsum(-1) - 1).clamp_min(0)
-        return self.model(**keywords)
+        return self._run(keywords)
 
-    @property
-    def pads(self) -> bool:
-        """Whether the model can be told which tokens are padding."""
-        return "attention_mask" in self.names
+    def _run(self, keywords: Keywords) -> Any:
+        if not (self.has_fused_path and torch.backends.mha.get_fastpath_enabled()):
+            return self.model(**keywords)
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            return self.model(**keywords)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(True)
+
+    def can_pad(self, batch: TokenBatch) -> bool:
+        """Whether the model can be told which tokens of the batch are padding."""
+        if self.second is None:
+            return batch.mask is None or "attention_mask" in self.names
+        source_is_told = batch.read_by_encoder.mask is None or "attention_mask" in self.names
+        return source_is_told and (batch.mask is None or "decoder_attention_mask" in self.names)
 
 
 class Hooks:

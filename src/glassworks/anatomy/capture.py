@@ -2,19 +2,20 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from glassworks.anatomy.calls import Hooks, hidden_of, stream_of
+from glassworks.anatomy.desk import Deferred, Ear
 from glassworks.anatomy.examined import Examined
 from glassworks.anatomy.places import Anatomy, module_at
 from glassworks.anatomy.showing import byte_words, html_table
 from glassworks.anatomy.sites import Site, SiteName, parse_site
-from glassworks.anatomy.taps import Ear, Taps
+from glassworks.anatomy.taps import Taps
 from glassworks.anatomy.tokens import TokenBatch
 from glassworks.core.errors import GlassworksError, InvalidInput
 from glassworks.core.text import say
@@ -23,23 +24,63 @@ from glassworks.core.text import say
 _EXAMPLES = 3
 
 
+class Kept:
+    """Tensors by canonical site name; those left to be worked out are, once each, when they are looked at."""
+
+    def __init__(self, found: Mapping[str, Tensor | Deferred]) -> None:
+        self._found = dict(found)
+
+    def __getitem__(self, name: str) -> Tensor:
+        found = self._found[name]
+        if isinstance(found, Deferred):
+            found = self._found[name] = found.work_out()
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._found
+
+    def items(self) -> Iterator[tuple[str, Tensor]]:
+        """Every name with its tensor."""
+        return ((name, self[name]) for name in self._found)
+
+    def shapes(self) -> list[tuple[str, tuple[int, ...], torch.dtype]]:
+        """Name, shape and number format of every tensor; nothing is worked out for it."""
+        return [(name, tuple(found.shape), found.dtype) for name, found in self._found.items()]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes held; those that several tensors share are counted once."""
+        held = [
+            t for found in self._found.values() for t in (found.sources if isinstance(found, Deferred) else (found,))
+        ]
+        return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in held}.values())
+
+
 @dataclass(frozen=True, eq=False)
 class Activations(Mapping[str, Tensor]):
     """Tensors by site, in any spelling of its name.
 
     `cache["layers.3.mixer.pattern"]`, `["blocks.3.attn.hook_pattern"]` and `["pattern", 3]` are the same.
     Iterating gives canonical names. `logits` is None after an early stop, `stream` the residual stream at
-    which the pass stopped. Patterns are zero in rows and columns of padding; recomputed ones are float32.
-    `attention_errors` holds, per layer whose map was recomputed, max |pattern @ v - z|. Shapes: `Site`.
+    which the pass stopped. Patterns are zero in rows and columns of padding. A map that a fused kernel hides is
+    recomputed, in float32, when it is first looked at (StrangeModel where it does not give the model's output);
+    `attention_errors` holds max |pattern @ v - z| for each map recomputed so far ("layers.3.mixer"). Shapes:
+    `Site`.
     """
 
     anatomy: Anatomy
     batch: TokenBatch
-    tensors: Mapping[str, Tensor]
+    tensors: Kept | Mapping[str, Tensor]
     modules: frozenset[str]
     logits: Tensor | None
     stream: Tensor | None = None
-    attention_errors: Mapping[int, float] = field(default_factory=dict[int, float])
+    attention_errors: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def __getitem__(self, key: SiteName) -> Tensor:
         """The tensor at a site; raises UnknownName, or InvalidInput where it was not captured."""
@@ -56,10 +97,10 @@ class Activations(Mapping[str, Tensor]):
 
     def __contains__(self, key: object) -> bool:
         try:
-            self[key]  # pyright: ignore[reportArgumentType] - any object may be asked for
-        except (GlassworksError, KeyError, AttributeError):
+            name = key if key in self.tensors else parse_site(cast(SiteName, key), self.anatomy, self.modules).name
+        except (GlassworksError, KeyError, AttributeError, TypeError):
             return False
-        return True
+        return name in self.tensors
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)
@@ -68,22 +109,22 @@ class Activations(Mapping[str, Tensor]):
         return len(self.tensors)
 
     @property
+    def _kept(self) -> Kept:
+        return self.tensors if isinstance(self.tensors, Kept) else Kept(self.tensors)
+
+    @property
     def bytes(self) -> int:
         """Bytes of the tensors kept; those that several sites share are counted once."""
-        storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in self.tensors.values()}
-        return sum(storages.values())
+        return self._kept.bytes
 
     def __repr__(self) -> str:
-        examples = [f"{name} {tuple(tensor.shape)}" for name, tensor in list(self.tensors.items())[:_EXAMPLES]]
+        examples = [f"{name} {shape}" for name, shape, _ in self._kept.shapes()[:_EXAMPLES]]
         more = [] if len(self) <= _EXAMPLES else ["…"]
         sites = "1 site" if len(self) == 1 else f"{len(self)} sites"
         return f"Activations({sites}, {byte_words(self.bytes)}: {', '.join([*examples, *more]) or '-'})"
 
     def _repr_html_(self) -> str:
-        rows = (
-            (name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-            for name, tensor in self.tensors.items()
-        )
+        rows = ((name, shape, str(dtype).removeprefix("torch.")) for name, shape, dtype in self._kept.shapes())
         return html_table((say("site"), say("shape"), say("number format")), rows)
 
 
@@ -96,24 +137,28 @@ class _Keeper:
     """What a pass left at each site, with the version of each tensor when it was seen."""
 
     copies: frozenset[Site]
-    tensors: dict[Site, Tensor] = field(default_factory=dict[Site, Tensor])
-    seen: dict[Site, tuple[Tensor, int]] = field(default_factory=dict[Site, tuple[Tensor, int]])
+    tensors: dict[Site, Tensor | Deferred] = field(default_factory=dict[Site, Tensor | Deferred])
+    seen: list[tuple[Site, Tensor, int]] = field(default_factory=list[tuple[Site, Tensor, int]])
 
     def ear(self, site: Site) -> Ear:
         """A listener that keeps what it hears."""
-        return Ear(site, partial(self._keep, site))
+        return Ear(site, partial(self._keep, site), later=partial(self._keep_for_later, site))
 
     def _keep(self, site: Site, tensor: Tensor) -> None:
         kept = tensor.detach()
         self.tensors[site] = kept.clone() if site in self.copies else kept
-        self.seen[site] = (tensor, tensor._version)
+        self.seen.append((site, tensor, tensor._version))
+
+    def _keep_for_later(self, site: Site, deferred: Deferred) -> None:
+        self.tensors[site] = deferred.work_out() if site in self.copies else deferred
+        self.seen.extend((site, tensor, tensor._version) for tensor in deferred.sources)
 
     def overwritten(self) -> frozenset[Site]:
         """Sites whose tensor was changed in place later in the pass.
 
         Every in-place torch call raises the version.
         """
-        return frozenset(site for site, (tensor, version) in self.seen.items() if tensor._version != version)
+        return frozenset(site for site, tensor, version in self.seen if tensor._version != version)
 
 
 def capture(
@@ -127,37 +172,39 @@ def capture(
     the pass (seen by its version counter) is the pass repeated with copies of those. `stop_at_layer=n` leaves
     before layer n.
     """
-    keeper, logits, stream = _pass(subject, batch, sites, stop_at_layer, frozenset())
-    overwritten = keeper.overwritten()
+    passed = _pass(subject, batch, sites, stop_at_layer, frozenset())
+    overwritten = passed.keeper.overwritten()
     if overwritten:
-        keeper, logits, stream = _pass(subject, batch, sites, stop_at_layer, overwritten)
-    tensors = {
-        site.name: _without_padding(site, keeper.tensors[site], batch) for site in sites if site in keeper.tensors
-    }
-    return Activations(
-        subject.anatomy,
-        batch,
-        tensors,
-        subject.modules,
-        logits,
-        stream,
-        dict(subject.desk.errors) if any(s.is_attention for s in sites) else {},
-    )
+        passed = _pass(subject, batch, sites, stop_at_layer, overwritten)
+    found = passed.keeper.tensors
+    kept = Kept({site.name: _without_padding(site, found[site], batch) for site in sites if site in found})
+    return Activations(subject.anatomy, batch, kept, subject.modules, passed.logits, passed.stream, passed.errors)
+
+
+@dataclass(frozen=True, eq=False)
+class _Passed:
+    """What one pass left behind; `errors` grows while maps are worked out."""
+
+    keeper: _Keeper
+    errors: Mapping[str, float]
+    logits: Tensor | None = None
+    stream: Tensor | None = None
 
 
 def _pass(
     subject: Examined, batch: TokenBatch, sites: Sequence[Site], stop: int | None, copies: frozenset[Site]
-) -> tuple[_Keeper, Tensor | None, Tensor | None]:
+) -> _Passed:
     keeper = _Keeper(copies)
     ears = [keeper.ear(site) for site in sites]
     with torch.no_grad(), Taps(subject.model, subject.anatomy, subject.desk, ears), Hooks() as hooks:
+        errors = subject.desk.errors
         if stop is None:
-            return keeper, subject.forward(batch), None
+            return _Passed(keeper, errors, logits=subject.forward(batch))
         reached: list[Tensor] = []
         _stop_before(subject, stop, hooks, reached)
         with suppress(_Stop):
             subject.forward(batch)
-        return keeper, None, reached[0]
+        return _Passed(keeper, errors, stream=reached[0])
 
 
 def _stop_before(subject: Examined, layer: int, hooks: Hooks, reached: list[Tensor]) -> None:
@@ -187,8 +234,19 @@ def _stop_before(subject: Examined, layer: int, hooks: Hooks, reached: list[Tens
         hooks.after(module_at(subject.model, subject.anatomy.layers[-1].path), at_end)
 
 
-def _without_padding(site: Site, tensor: Tensor, batch: TokenBatch) -> Tensor:
-    if site.part != "mixer.pattern" or batch.mask is None:
-        return tensor
-    real = batch.mask.to(tensor.device)
-    return torch.where(real[:, None, :, None] & real[:, None, None, :], tensor, torch.zeros_like(tensor))
+def _without_padding(site: Site, found: Tensor | Deferred, batch: TokenBatch) -> Tensor | Deferred:
+    """A map with zeros where the query or the key is padding."""
+    source = batch.read_by_encoder
+    queries = source if site.stack else batch
+    keys = source if site.stack or site.part == "cross.pattern" else batch
+    if not site.is_pattern or (queries.mask is None and keys.mask is None):
+        return found
+    if isinstance(found, Deferred):
+        work_out = found.work_out
+        return replace(found, work_out=lambda: _zeroed(work_out(), queries.real, keys.real))
+    return _zeroed(found, queries.real, keys.real)
+
+
+def _zeroed(pattern: Tensor, asked: Tensor, answered: Tensor) -> Tensor:
+    both = asked[:, None, :, None] & answered[:, None, None, :]
+    return torch.where(both.to(pattern.device), pattern, torch.zeros_like(pattern))

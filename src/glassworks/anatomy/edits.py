@@ -7,9 +7,10 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from glassworks.anatomy.desk import Ear
 from glassworks.anatomy.examined import Examined
 from glassworks.anatomy.sites import NameFilter, Site, SiteName, choose_sites
-from glassworks.anatomy.taps import Ear, Taps
+from glassworks.anatomy.taps import Taps
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from glassworks.anatomy.desk import AttentionDesk
 from glassworks.anatomy.places import Anatomy
-from glassworks.anatomy.taps import AttentionDesk
 from glassworks.anatomy.tokens import TokenBatch
 
 

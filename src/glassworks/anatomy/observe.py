@@ -7,20 +7,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glassworks.anatomy.attention import AttentionCall, AttentionWatch
-from glassworks.anatomy.calls import Caller, Hooks, as_stream, hidden_of, stream_of, tensor_of
+from glassworks.anatomy.attention import AttentionWatch, hand_over
+from glassworks.anatomy.calls import Caller, Hooks, as_stream, hidden_of, logits_of, stream_of, tensor_of
+from glassworks.anatomy.fused import AttentionCall, FusedCall
 from glassworks.anatomy.linear import check_linearity, one_hot_map, takes_queries_keys_values
+from glassworks.anatomy.tokens import TokenBatch
 from glassworks.core.errors import StrangeModel
 from glassworks.core.text import say
 
 
 @dataclass(eq=False)
 class SeenAttention:
-    """One attention call of the probe: its parts (heads second) and its kind."""
+    """One attention call of the probe: its parts (heads second) and its kind; `texts` is the size of the batch."""
 
+    texts: int = 1
     parts: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     call: AttentionCall | None = None
     module: str | None = None
+
+    def reads(self, source_length: int | None) -> bool:
+        """Whether the keys are those of a source of this length, and the queries are not."""
+        queries, keys = self.parts["pattern"].shape[-2:]
+        return source_length is not None and keys == source_length != queries
 
     def wants(self, part: str) -> bool:
         """A probe keeps everything."""
@@ -34,6 +42,14 @@ class SeenAttention:
         """Keeps a copy."""
         self.parts[part] = tensor.detach().clone()
 
+    def heads(self, rows: int) -> int:
+        """Heads among the rows of batch and heads together."""
+        return rows // self.texts
+
+    def recall(self, fused: FusedCall) -> None:
+        """Has the map worked out at once."""
+        hand_over(self, fused)
+
     def finish(self, call: AttentionCall) -> None:
         """Notes the kind."""
         self.call = call
@@ -41,12 +57,16 @@ class SeenAttention:
 
 @dataclass(eq=False)
 class SeenCall:
-    """One module call: copies of the hidden states in and out, and the calls inside it."""
+    """One module call: copies of the hidden states in and out, and the calls inside it.
+
+    `arguments` are the model's own, not copies: they serve to ask the module again.
+    """
 
     path: str
     module: nn.Module
     began: int
     parent: "SeenCall | None"
+    arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
     ended: int = -1
     hidden: Tensor | None = None
     tokens: Tensor | None = None
@@ -69,39 +89,57 @@ class SeenCall:
 
     @property
     def has_matrix(self) -> bool:
-        """Whether the module, or one inside it, owns a parameter or buffer with two dimensions or more."""
+        """Whether the module, or one inside it, owns a parameter or buffer with two dimensions or more.
+
+        torch's quantised layers keep theirs packed, in a module of that name.
+        """
         tensors = (*self.module.parameters(), *self.module.buffers())
-        return any(tensor.ndim >= 2 for tensor in tensors)
+        packed = (name for name, _ in self.module.named_modules() if name.endswith("_packed_params"))
+        return any(tensor.ndim >= 2 for tensor in tensors) or any(packed)
 
 
 @dataclass(eq=False)
 class Watched:
-    """A whole observed pass: the root call, and the logits (batch position vocabulary) it returned."""
+    """A whole observed pass: the root call, what was read, and the answer.
+
+    `logits` are (batch position vocabulary); with `answers_once` (batch 1 label), for a model that answers once
+    a text. `has_source` is true where the model read two texts.
+    """
 
     root: SeenCall
+    batch: TokenBatch
     logits: Tensor
+    has_source: bool
+    answers_once: bool
+
+    @property
+    def source_length(self) -> int | None:
+        """Positions that the encoder read; None where the model read one text."""
+        return self.batch.read_by_encoder.ids.shape[1] if self.has_source else None
 
 
 def watch(model: nn.Module, probe: Tensor) -> Watched:
     """Runs the model once on token ids and notes what happens; raises StrangeModel when it cannot run."""
-    observer = _Observer(model, probe)
+    caller = Caller.of(model)
+    batch = TokenBatch(probe)
+    if caller.second is not None:
+        # Two tokens fewer, so that the attention to the encoder is told from the decoder's own by its shape.
+        batch = TokenBatch(probe[:, : max(1, probe.shape[1] - 2)], source=batch)
+    observer = _Observer(model, batch)
     training = model.training
     model.eval()
     try:
         with torch.no_grad(), observer.hooks, AttentionWatch(observer.listen):
-            raw = Caller.of(model)(probe)
+            raw = caller(batch)
     except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError) as problem:
         raise StrangeModel(
-            say(
-                "{model} cannot be run on token ids alone: {reason}",
-                model=type(model).__name__,
-                reason=str(problem),
-            ),
+            say("{model} cannot be run on token ids alone: {reason}", model=type(model).__name__, reason=str(problem)),
+            given=f"{type(model).__name__}.forward({', '.join(filter(None, (caller.first, caller.second)))})",
             right=say("a model whose forward takes token ids (batch, position) and returns logits"),
         ) from problem
     finally:
         model.train(training)
-    logits = tensor_of(raw)
+    logits = logits_of(raw, batch.ids)
     if logits is None or observer.root is None:
         raise StrangeModel(
             say(
@@ -110,16 +148,17 @@ def watch(model: nn.Module, probe: Tensor) -> Watched:
             ),
             given=type(raw).__name__,
         )
-    return Watched(observer.root, logits)
+    once = logits.shape[1] != batch.ids.shape[1]
+    return Watched(observer.root, batch, logits, caller.second is not None, once)
 
 
 class _Observer:
-    def __init__(self, model: nn.Module, probe: Tensor) -> None:
+    def __init__(self, model: nn.Module, batch: TokenBatch) -> None:
         self.hooks = Hooks()
         self.root: SeenCall | None = None
         self._stack: list[SeenCall] = []
         self._clock = 0
-        self._shape = (probe.shape[0], probe.shape[1])
+        self._shapes = [(one.ids.shape[0], one.ids.shape[1]) for one in (batch, batch.read_by_encoder)]
         for path, module in model.named_modules():
             self.hooks.before(module, partial(self._before, path))
             self.hooks.after(module, self._after)
@@ -130,13 +169,13 @@ class _Observer:
             return None
         # A score product is only looked at, not kept, until its softmax comes; then this listener belongs to
         # a call.
-        seen = SeenAttention()
+        seen = SeenAttention(self._shapes[0][0])
         self._stack[-1].attention.append(seen)
         return seen
 
     def _before(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         parent = self._stack[-1] if self._stack else None
-        call = SeenCall(path, module, self._tick(), parent)
+        call = SeenCall(path, module, self._tick(), parent, (args, kwargs))
         call.hidden = self._copy(hidden_of(args, kwargs))
         values = [*args, *kwargs.values()]
         call.tokens = next((v.clone() for v in values if isinstance(v, Tensor) and not v.is_floating_point()), None)
@@ -166,7 +205,7 @@ class _Observer:
             return
         finally:
             self._stack = stack
-        seen = SeenAttention(call=AttentionCall("linear"), module=call.path)
+        seen = SeenAttention(self._shapes[0][0], call=AttentionCall("linear"), module=call.path)
         for part, tensor in (
             ("q", args[0]),
             ("k", args[1]),
@@ -178,7 +217,7 @@ class _Observer:
         call.attention.append(seen)
 
     def _copy(self, tensor: Tensor | None) -> Tensor | None:
-        stream = as_stream(tensor, *self._shape)
+        stream = as_stream(tensor, self._shapes)
         return None if stream is None else stream.detach().clone()
 
     def _tick(self) -> int:

@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from glassworks.anatomy.attention import AttentionCall, AttentionWatch, spread_heads
+from glassworks.anatomy.attention import AttentionWatch, hand_over
 from glassworks.anatomy.calls import Hooks, stream_of, with_hidden
+from glassworks.anatomy.fused import AttentionCall, FusedCall, spread_heads
 from glassworks.anatomy.linear import one_hot_map
 from glassworks.anatomy.places import LayerPlaces, module_at
 from glassworks.anatomy.subject import Subject
@@ -67,7 +68,7 @@ def probe_mixer(
         )
     model = subject.model
     with torch.no_grad():
-        vectors = vectors.to(next(model.parameters()))
+        vectors = vectors.to(_like(model))
         if through_norm and places.mixer_norm is not None:
             normed = stream_of(module_at(model, places.mixer_norm)(vectors[:, None]))
             assert normed is not None
@@ -116,7 +117,7 @@ def feedforward_output(
     if len(places.feedforward) != 1:
         raise InvalidInput(say("layer {layer} has no feed-forward in one module", layer=layer))
     with torch.no_grad():
-        vectors = vectors.to(next(subject.model.parameters()))[:, None]
+        vectors = vectors.to(_like(subject.model))[:, None]
         if through_norm and places.feedforward_norm is not None:
             vectors = module_at(subject.model, places.feedforward_norm)(vectors)
         module = module_at(subject.model, places.feedforward[0])
@@ -169,6 +170,11 @@ def position_vectors(subject: Subject, count: int) -> Float[Tensor, "position wi
     return found[0]
 
 
+def _like(model: nn.Module) -> Tensor:
+    """A weight in the format that the model computes in; packed ones of quantised layers are whole numbers."""
+    return next((p for p in model.parameters() if p.is_floating_point()), torch.empty(()))
+
+
 class _Reached(BaseException):
     """Leaves the recording pass once the arguments are known."""
 
@@ -181,7 +187,8 @@ def _recorded_arguments(subject: Subject, path: str, count: int) -> tuple[tuple[
         found.append((args, kwargs))
         raise _Reached
 
-    ids = torch.zeros(count, 2, dtype=torch.long)
+    # No padding token: some models skip it when they count positions.
+    ids = torch.full((count, 2), subject.anatomy.vocabulary // 2)
     with Hooks() as hooks:
         hooks.before(module_at(subject.model, path), note)
         with suppress(_Reached):
@@ -193,6 +200,7 @@ def _recorded_arguments(subject: Subject, path: str, count: int) -> tuple[tuple[
 class _Noted:
     """A listener that keeps queries, keys and the first score of each vector with itself."""
 
+    count: int
     query: Tensor | None = None
     key: Tensor | None = None
     own_score: Tensor | None = None
@@ -213,6 +221,13 @@ class _Noted:
             case _:
                 self.own_score = tensor[:, :, 0, 0]
 
+    def heads(self, rows: int) -> int:
+        return self.count
+
+    def recall(self, fused: FusedCall) -> None:
+        hand_over(self, fused)
+        self.call = AttentionCall("sdpa", scale=fused.scale)
+
     def finish(self, call: AttentionCall) -> None:
         self.call = call
 
@@ -220,7 +235,7 @@ class _Noted:
 def _run(model: nn.Module, places: LayerPlaces, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> MixerProbe:
     assert places.mixer is not None
     args, kwargs = arguments
-    noted = _Noted()
+    noted = _Noted(places.heads)
     inner: list[Tensor] = []
 
     def keep(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
@@ -262,6 +277,9 @@ def _scale(noted: _Noted) -> float:
     keys = spread_heads(noted.key, noted.query.shape[1]).to(exact)
     products = (noted.query.to(exact) * keys).sum(-1).double()
     own = noted.own_score.double()
+    if len(own) > 1:
+        # A bias by distance is one number a head here, for every vector stands at the same place.
+        products, own = products - products.mean(0), own - own.mean(0)
     scale = float((products * own).sum() / (products * products).sum().clamp_min(1e-300))
     error = float((products * scale - own).abs().max())
     allowed = max(SCALE_TOLERANCE, ROUNDINGS * torch.finfo(noted.own_score.dtype).eps)

@@ -4,11 +4,11 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import cast
+from typing import Literal, cast
 
-from glassworks.anatomy.places import Anatomy, Tap
+from glassworks.anatomy.places import Anatomy, LayerPlaces, Tap
 from glassworks.core.errors import InvalidInput, UnknownName
-from glassworks.core.text import say
+from glassworks.core.text import Text, say
 
 GLOBAL_PARTS = ("embed", "positions", "norm.out", "logits")
 STREAM_PARTS = (
@@ -16,14 +16,19 @@ STREAM_PARTS = (
     "mixer.in",
     "mixer.out",
     "mid",
+    "cross.in",
+    "cross.out",
+    "cross.mid",
     "feedforward.in",
     "feedforward.pre",
     "feedforward.post",
     "feedforward.out",
     "out",
 )
-ATTENTION_PARTS = ("mixer.q", "mixer.k", "mixer.v", "mixer.scores", "mixer.pattern", "mixer.z")
+_INSIDE = ("q", "k", "v", "scores", "pattern", "z")
+ATTENTION_PARTS = (*(f"mixer.{part}" for part in _INSIDE), *(f"cross.{part}" for part in _INSIDE))
 LAYER_PARTS = (*STREAM_PARTS, *ATTENTION_PARTS)
+ENCODER = "encoder"
 
 # TransformerLens's spellings of our sites; the first of each is the one shown to its users' name filters.
 _GLOBAL_ALIASES = {
@@ -44,6 +49,11 @@ _LAYER_ALIASES = {
     "mixer.z": ("attn.hook_z", "z"),
     "mixer.pattern": ("attn.hook_pattern", "pattern", "attn"),
     "mixer.scores": ("attn.hook_attn_scores", "attn_scores", "scores"),
+    "cross.in": ("cross_attn.hook_in", "cross_attn_in"),
+    "cross.out": ("hook_cross_attn_out", "cross_attn.hook_out", "cross_attn_out"),
+    "cross.mid": ("hook_resid_mid_cross", "resid_mid_cross"),
+    **{f"cross.{part}": (f"cross_attn.hook_{part}", f"cross_{part}") for part in ("q", "k", "v", "pattern", "z")},
+    "cross.scores": ("cross_attn.hook_attn_scores", "cross_scores"),
     "feedforward.in": ("mlp.hook_in", "hook_mlp_in", "ln2.hook_normalized", "mlp_in"),
     "feedforward.out": ("hook_mlp_out", "mlp.hook_out", "mlp_out"),
     "feedforward.pre": ("mlp.hook_pre", "pre", "mlp_pre"),
@@ -51,7 +61,25 @@ _LAYER_ALIASES = {
 }
 _PART_OF_ALIAS = {alias: part for part, aliases in _LAYER_ALIASES.items() for alias in aliases}
 _GLOBAL_OF_ALIAS = {alias: part for part, aliases in _GLOBAL_ALIASES.items() for alias in aliases}
-_LAYERED = re.compile(r"^(?:layers|blocks)\.(-?\d+)\.(.+)$")
+# Either stack of an encoder-decoder may be named; TransformerLens leaves `blocks` out there.
+_LAYERED = re.compile(r"^(?:(?:(encoder|decoder)\.)?(?:layers|blocks)|(encoder|decoder))\.(-?\d+)\.(.+)$")
+
+_IN_ORDER = (
+    "in",
+    "mixer.in",
+    *ATTENTION_PARTS[:6],
+    "mixer.out",
+    "mid",
+    "cross.in",
+    *ATTENTION_PARTS[6:],
+    "cross.out",
+    "cross.mid",
+    "feedforward.in",
+    "feedforward.pre",
+    "feedforward.post",
+    "feedforward.out",
+    "out",
+)
 
 # An unknown name is answered with at most this many known ones.
 _MOST_NAMED = 5
@@ -68,78 +96,98 @@ class Site:
     width]; feedforward.pre|post [batch, position, feedforward width]; mixer.q|z [batch, position, head, head
     width]; mixer.k|v [batch, position, kv head, head width]; mixer.pattern|scores [batch, head, query, key];
     logits [batch, position, vocabulary]. q and k are as they enter the scores (after rotation and their own
-    norms).
+    norms). The cross.* sites are a decoder's attention to the source, whose positions are its keys; `stack` is
+    "encoder" for the sites of an encoder-decoder's encoder.
     """
 
     part: str
     layer: int | None = None
     tap: Tap | None = None
+    stack: Literal["", "encoder"] = ""
 
     @property
     def name(self) -> str:
         """The canonical spelling, e.g. layers.3.mixer.out; a raw module path stays as it is."""
         if self.tap is not None:
             return self.tap.path if self.tap.side == "out" else f"{self.tap.path}.in"
-        return self.part if self.layer is None else f"layers.{self.layer}.{self.part}"
+        name = self.part if self.layer is None else f"layers.{self.layer}.{self.part}"
+        return f"{self.stack}.{name}" if self.stack else name
 
     @property
     def spellings(self) -> tuple[str, ...]:
         """All full names of this site, ours first, then TransformerLens's old and new ones."""
         if self.tap is not None:
             return (self.name,)
+        before = f"{self.stack}." if self.stack else ""
         if self.layer is None:
-            return (self.name, *_GLOBAL_ALIASES[self.part])
-        return (self.name, *(f"blocks.{self.layer}.{alias}" for alias in _LAYER_ALIASES[self.part]))
+            return (self.name, *(f"{before}{alias}" for alias in _GLOBAL_ALIASES[self.part]))
+        inside = _LAYER_ALIASES[self.part]
+        stacked = [f"{before}{self.layer}.{alias}" for alias in inside] if self.stack else []
+        return (self.name, *(f"{before}blocks.{self.layer}.{alias}" for alias in inside), *stacked)
 
     @property
     def is_attention(self) -> bool:
         """Whether it lies inside an attention call, where no module boundary shows it."""
         return self.part in ATTENTION_PARTS
 
+    @property
+    def is_pattern(self) -> bool:
+        """Whether it is an attention map."""
+        return self.part in ("mixer.pattern", "cross.pattern")
+
+    def places(self, anatomy: Anatomy) -> LayerPlaces:
+        """The parts of the layer that the site lies in."""
+        assert self.layer is not None, f"{self} lies in no layer"
+        if not self.stack:
+            return anatomy.layers[self.layer]
+        assert anatomy.encoder is not None, f"{self} was checked to exist"
+        return anatomy.encoder.layers[self.layer]
+
     def __str__(self) -> str:
         return self.name
 
 
 def all_sites(anatomy: Anatomy) -> tuple[Site, ...]:
-    """Every site that this model has, in the order of the forward pass."""
-    early = [Site(part) for part in ("embed", "positions")]
-    late = [Site(part) for part in ("norm.out", "logits")]
-    inner = [Site(part, layer) for layer in range(anatomy.depth) for part in _in_order()]
-    return tuple(site for site in (*early, *inner, *late) if why_missing(site, anatomy) is None)
+    """Every site that this model has, in the order of the forward pass; an encoder's come first."""
+    own = _sites_of("", anatomy.depth)
+    encoder = [] if anatomy.encoder is None else _sites_of(ENCODER, len(anatomy.encoder.layers))
+    sites = (*encoder, *own, Site("logits"))
+    return tuple(site for site in sites if why_missing(site, anatomy) is None)
+
+
+def _sites_of(stack: Literal["", "encoder"], depth: int) -> list[Site]:
+    def at(part: str, layer: int | None = None) -> Site:
+        return Site(part, layer, stack=stack)
+
+    inner = [at(part, layer) for layer in range(depth) for part in _IN_ORDER]
+    return [at("embed"), at("positions"), *inner, at("norm.out")]
 
 
 def residual_sites(anatomy: Anatomy) -> tuple[Site, ...]:
-    """The stream before, between and after the halves of every layer."""
-    return tuple(s for s in all_sites(anatomy) if s.part in ("in", "mid", "out"))
+    """The stream before, between and after the parts of every layer."""
+    return tuple(s for s in all_sites(anatomy) if s.part in ("in", "mid", "cross.mid", "out"))
 
 
-def why_missing(site: Site, anatomy: Anatomy) -> object | None:
-    """The reason (a Text) why the model has no such site, or None when it has."""
-    if site.tap is not None or site.part in ("embed", "in", "out"):
+def why_missing(site: Site, anatomy: Anatomy) -> Text | None:
+    """The reason why the model has no such site, or None when it has."""
+    if site.stack and anatomy.encoder is None:
+        return say("the model has one stack of layers, no encoder beside it")
+    if site.tap is not None or site.part in ("in", "out"):
         return None
+    outside = anatomy if anatomy.encoder is None or not site.stack else anatomy.encoder
     match site.part:
+        case "embed":
+            return None
         case "positions":
-            return None if anatomy.positions else say("no position embedding was seen before layer 0")
+            return None if outside.positions else say("no position embedding was seen before layer 0")
         case "norm.out":
-            return None if anatomy.norm else say("no norm was seen between the last layer and the logits")
+            return None if outside.norm else say("no norm was seen between the last layer and the logits")
         case "logits":
             return None if anatomy.head or anatomy.tied_head else say("the model has no head")
-        case _:
-            assert site.layer is not None
-            return _why_missing_in_layer(site, anatomy)
-
-
-def _why_missing_in_layer(site: Site, anatomy: Anatomy) -> object | None:
-    layer = anatomy.layers[site.layer or 0]
-    if not site.is_attention:
-        return None if site.part in layer.taps else layer.missing.get(site.part, say("it was not seen"))
-    if layer.attention == "none":
-        return say("no attention was seen in this layer")
-    if site.part == "mixer.scores" and layer.attention == "linear":
-        return say("a mixer linear in its values has no scores before a softmax")
-    if layer.attention == "packed" and site.part != "mixer.pattern":
-        return say("torch.nn.MultiheadAttention hides it")
-    return None
+        case part:
+            places = site.places(anatomy)
+            known = site.is_attention or part in places.taps
+            return places.missing.get(part, None if known else say("it was not seen"))
 
 
 def parse_site(given: SiteName, anatomy: Anatomy, modules: Collection[str] = ()) -> Site:
@@ -234,56 +282,44 @@ def _from_tuple(given: tuple[str | int, ...], anatomy: Anatomy) -> Site | None:
         return _from_text(name, anatomy, ())
     part = name if name in _LAYER_ALIASES else _PART_OF_ALIAS.get(name)
     # ("pattern", 5, "attn") and ("pre", 5, "mlp") name the half; ("out", 5, "attn") needs it.
-    half = {"attn": "mixer", "mixer": "mixer", "mlp": "feedforward", "feedforward": "feedforward"}
+    half = {"attn": "mixer", "mixer": "mixer", "mlp": "feedforward", "feedforward": "feedforward", "cross": "cross"}
     kind = next((half[p] for p in given[1:] if isinstance(p, str) and p in half), None)
     if kind is not None and f"{kind}.{name}" in _LAYER_ALIASES:
         part = f"{kind}.{name}"
-    return None if part is None else Site(part, _layer(layer, anatomy, given))
+    return None if part is None else _in_layer(part, layer, "encoder" if ENCODER in given else "", anatomy)
 
 
 def _from_text(name: str, anatomy: Anatomy, modules: Collection[str]) -> Site | None:
-    if name in GLOBAL_PARTS:
-        return Site(name)
-    if name in _GLOBAL_OF_ALIAS and name not in modules:
-        return Site(_GLOBAL_OF_ALIAS[name])
-    found = _LAYERED.match(name)
-    if found is not None:
-        rest = found.group(2)
-        part = rest if rest in _LAYER_ALIASES else _PART_OF_ALIAS.get(rest)
-        if part is not None and name not in modules:
-            return Site(part, _layer(int(found.group(1)), anatomy, name))
+    first, _, after = name.partition(".")
+    stack = "encoder" if first == ENCODER else ""
+    rest = after if first in (ENCODER, "decoder") and anatomy.encoder is not None else name
+    if rest in GLOBAL_PARTS:
+        return Site(rest, stack=stack)
     if name in modules:
         return Site("module", None, Tap("out", name))
+    if rest in _GLOBAL_OF_ALIAS:
+        return Site(_GLOBAL_OF_ALIAS[rest], stack=stack)
+    layered = _LAYERED.match(name)
+    if layered is not None:
+        part = layered[4] if layered[4] in _LAYER_ALIASES else _PART_OF_ALIAS.get(layered[4])
+        if part is not None:
+            return _in_layer(part, int(layered[3]), "encoder" if ENCODER in layered.group(1, 2) else "", anatomy)
     path, _, side = name.rpartition(".")
     if side in ("in", "out") and path in modules:
         return Site("module", None, Tap("in" if side == "in" else "out", path))
     return None
 
 
-def _layer(number: int, anatomy: Anatomy, given: object) -> int:
-    layer = number + anatomy.depth if number < 0 else number
-    if not 0 <= layer < anatomy.depth:
+def _in_layer(part: str, number: int, stack: Literal["", "encoder"], anatomy: Anatomy) -> Site:
+    depth = len(anatomy.encoder.layers) if stack and anatomy.encoder is not None else anatomy.depth
+    layer = number + depth if number < 0 else number
+    if not 0 <= layer < depth:
         raise InvalidInput(
             say("there is no layer {layer}", layer=number),
-            given=given,
-            right=say("0 to {last}; layers count from 0", last=anatomy.depth - 1),
+            given=f"{stack}.layers.{number}.{part}" if stack else f"layers.{number}.{part}",
+            right=say("0 to {last}; layers count from 0", last=depth - 1),
         )
-    return layer
-
-
-def _in_order() -> tuple[str, ...]:
-    return (
-        "in",
-        "mixer.in",
-        *ATTENTION_PARTS,
-        "mixer.out",
-        "mid",
-        "feedforward.in",
-        "feedforward.pre",
-        "feedforward.post",
-        "feedforward.out",
-        "out",
-    )
+    return Site(part, layer, stack=stack)
 
 
 def _known_names(anatomy: Anatomy) -> list[str]:

@@ -2,25 +2,35 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from glassworks.anatomy.alphabet import Alphabet, legible
-from glassworks.anatomy.calls import Caller, tensor_of
+from glassworks.anatomy.calls import Caller, logits_of
 from glassworks.anatomy.capture import Activations, capture
+from glassworks.anatomy.desk import AttentionDesk
 from glassworks.anatomy.discover import readout_of
 from glassworks.anatomy.edits import Edit, hooked
 from glassworks.anatomy.labels import token_texts
-from glassworks.anatomy.places import Anatomy, find_anatomy
+from glassworks.anatomy.places import Anatomy, Encoder, find_anatomy
 from glassworks.anatomy.showing import html_table
 from glassworks.anatomy.sites import NameFilter, choose_sites
-from glassworks.anatomy.taps import AttentionDesk
-from glassworks.anatomy.tokens import TokenBatch, Tokenizer, check_tokens, padded, rows_of, token_count
+from glassworks.anatomy.tokens import (
+    LARGEST_ID,
+    TokenBatch,
+    Tokenizer,
+    check_tokens,
+    encode_target,
+    padded,
+    rows_of,
+    token_count,
+    with_beginning,
+)
 from glassworks.core.errors import InvalidInput
 from glassworks.core.spec import Spec
 from glassworks.core.text import Text, say
@@ -48,7 +58,8 @@ class Subject:
     """A model to look into. The model itself stays untouched: same weights, same code, same numbers.
 
     `world` is the task it was trained on, where that is known. Prompts are texts, token ids or a TokenBatch;
-    text needs a tokenizer or an alphabet.
+    text needs a tokenizer or an alphabet. The prompt of an encoder-decoder is what its encoder reads; its
+    decoder reads the start token and what `batch(prompt, target=...)` puts after it.
     """
 
     model: nn.Module
@@ -117,32 +128,64 @@ class Subject:
         return html_table((self.origin.name, ""), rows)
 
     def forward(self, batch: TokenBatch) -> Float[Tensor, "batch position vocabulary"]:
-        """The plain model's logits; no hook of ours is involved."""
-        check_tokens(batch.ids, self.anatomy.vocabulary, self.anatomy.context)
-        if batch.mask is not None and not self._call.pads:
+        """The plain model's logits; no hook of ours is involved.
+
+        A model that answers once a text (a classifier) gives (batch 1 label).
+        """
+        self._check(batch)
+        if not self._call.can_pad(batch):
             raise InvalidInput(
                 say("this model cannot be told which tokens are padding"),
                 right=say("sequences of one length"),
             )
         here = batch.to(self.device)
-        logits = tensor_of(self._call(here.ids, here.mask))
-        assert logits is not None, "the anatomy saw three dimensions"
+        logits = logits_of(self._call(here), here.ids)
+        assert logits is not None, "the anatomy saw an answer"
         return logits
 
-    def batch(self, prompt: Prompt, *, padding: str = "right", prepend_bos: bool | None = None) -> TokenBatch:
+    def batch(
+        self,
+        prompt: Prompt,
+        *,
+        target: Prompt | None = None,
+        padding: Literal["left", "right"] = "right",
+        prepend_bos: bool | None = None,
+    ) -> TokenBatch:
         """Tokens with labels from texts or ids; several texts are padded on the given side.
 
-        `prepend_bos` None leaves a beginning-of-sequence token to the tokenizer, as its makers set it.
+        `prepend_bos` None leaves a beginning-of-sequence token to the tokenizer, as its makers set it. For an
+        encoder-decoder the prompt becomes the batch's `source`, and its decoder reads the start token, then
+        `target` (text, or ids such as `generate` returned). A TokenBatch stays as it is.
         """
         if isinstance(prompt, TokenBatch):
             return prompt
-        if isinstance(prompt, Tensor):
-            ids = prompt if prompt.ndim != 1 else prompt[None]
-            check_tokens(ids, self.anatomy.vocabulary, self.anatomy.context)
-            return TokenBatch(ids.long(), None, self.labels(ids[0].tolist()))
-        made = padded(rows_of(prompt, lambda text: self._encode(text, prepend_bos)), side=padding)
-        check_tokens(made.ids, self.anatomy.vocabulary, self.anatomy.context)
-        return TokenBatch(made.ids, made.mask, self.labels(made.ids[0].tolist()))
+        if not self.anatomy.has_source:
+            if target is not None:
+                raise InvalidInput(say("this model reads one text, so it has no target"), right=say("target=None"))
+            return self._labelled(self._tokens(prompt, padding, prepend_bos), self.anatomy)
+        source = self._labelled(self._tokens(prompt, padding, prepend_bos), self.anatomy.encoder or self.anatomy)
+        rows = len(source.ids)
+        made = padded([[self.start_token]] * rows if target is None else self._targets(target), filler=self._filler)
+        if len(made.ids) != rows:
+            raise InvalidInput(
+                say("there must be one target for each prompt"),
+                given=len(made.ids),
+                right=say("{count} targets", count=rows),
+            )
+        return replace(self._labelled(made, self.anatomy), source=source)
+
+    @property
+    def start_token(self) -> int:
+        """The token with which the decoder of an encoder-decoder begins; raises InvalidInput where none is stated."""
+        for config in (getattr(self.model, "generation_config", None), getattr(self.model, "config", None)):
+            for name in ("decoder_start_token_id", "bos_token_id"):
+                stated: Any = getattr(config, name, None)
+                if isinstance(stated, int):
+                    return stated
+        raise InvalidInput(
+            say("this model does not say with which token its decoder begins"),
+            right=say("TokenBatch(ids, source=TokenBatch(source_ids))"),
+        )
 
     def to_tokens(
         self, prompt: str | Sequence[str], *, prepend_bos: bool | None = None
@@ -200,19 +243,21 @@ class Subject:
         return readout_of(self.model, self.anatomy, stream)
 
     def generate(
-        self, prompt: Prompt, new_tokens: int = 20, *, temperature: float = 0.0, seed: int = 0
+        self, prompt: Prompt, new_tokens: int = 20, *, temperature: float = 0.0, seed: int = 0, use_cache: bool = True
     ) -> Int[Tensor, "batch position"]:
         """The prompt's tokens and what follows: greedy at temperature 0, otherwise sampled.
 
-        Sampling has the seed's own generator.
+        Sampling has the seed's own generator. An encoder-decoder returns what its decoder read and wrote.
 
         Greedy continuation uses the model's own `generate` with its cache where it has one; edits apply to it
-        too.
+        too. `use_cache=False` has it compute every token anew.
         """
-        batch = self.batch(prompt, padding="left").to(self.device)
+        batch = self.batch(prompt, padding="right" if self.anatomy.has_source else "left").to(self.device)
+        if self.anatomy.has_source and batch.mask is not None:
+            raise InvalidInput(say("the decoder cannot continue padded tokens"), right=say("sequences of one length"))
         own: Any = getattr(self.model, "generate", None)
         if temperature == 0.0 and own is not None:
-            return self._own_greedy(own, batch, new_tokens)
+            return self._own_greedy(own, batch, new_tokens, use_cache)
         generator = Seed(seed).generator(self.device)
         return self.continued(batch, new_tokens, temperature, generator)
 
@@ -223,7 +268,7 @@ class Subject:
         ids, mask = batch.ids, batch.mask
         for _ in range(new_tokens):
             with torch.no_grad():
-                last = self.forward(TokenBatch(ids, mask))[:, -1].float()
+                last = self.forward(replace(batch, ids=ids, mask=mask))[:, -1].float()
             if temperature == 0.0:
                 chosen = last.argmax(-1, keepdim=True)
             else:
@@ -232,23 +277,61 @@ class Subject:
             mask = None if mask is None else torch.cat([mask, torch.ones_like(chosen, dtype=torch.bool)], 1)
         return ids
 
-    def _own_greedy(self, own: Any, batch: TokenBatch, new_tokens: int) -> Tensor:
-        check_tokens(batch.ids, self.anatomy.vocabulary, self.anatomy.context)
+    def _own_greedy(self, own: Any, batch: TokenBatch, new_tokens: int, use_cache: bool) -> Tensor:
+        self._check(batch)
         if self.anatomy.context is not None and batch.ids.shape[1] + new_tokens > self.anatomy.context:
             raise InvalidInput(
                 say("prompt and new tokens are longer than the model's context"),
                 given=token_count(batch.ids.shape[1] + new_tokens),
                 right=say("at most {count}", count=token_count(self.anatomy.context)),
             )
+        first = batch.read_by_encoder if self.anatomy.has_source else batch
+        decoder = {"decoder_input_ids": batch.ids} if self.anatomy.has_source else {}
         result: Tensor = own(
-            batch.ids,
-            attention_mask=batch.real.long(),
+            input_ids=first.ids,
+            attention_mask=first.real.long(),
             max_new_tokens=new_tokens,
             do_sample=False,
             num_beams=1,
-            pad_token_id=0,
+            pad_token_id=self._filler,
+            use_cache=use_cache,
+            **decoder,
         )
         return result
+
+    def _check(self, batch: TokenBatch) -> None:
+        """Raises InvalidInput for tokens that the model cannot read."""
+        check_tokens(batch.ids, self.anatomy.vocabulary, self.anatomy.context)
+        if batch.source is not None and not self.anatomy.has_source:
+            raise InvalidInput(say("this model reads one text, so it has no source"), right=say("source=None"))
+        encoder = self.anatomy.encoder
+        if encoder is not None:
+            check_tokens(batch.read_by_encoder.ids, encoder.vocabulary, encoder.context)
+
+    def _tokens(self, prompt: Prompt, padding: str, prepend_bos: bool | None) -> TokenBatch:
+        if not isinstance(prompt, Tensor):
+            rows = rows_of(prompt, lambda text: self._encode(text, prepend_bos))
+            return padded(rows, side=padding, filler=self._filler)
+        ids = prompt if prompt.ndim != 1 else prompt[None]
+        check_tokens(ids, LARGEST_ID, None)
+        return TokenBatch(ids.long())
+
+    def _targets(self, target: Prompt) -> list[list[int]]:
+        """What the decoder reads: its start token, then the target without the end token that it would write next."""
+        given = target.tolist() if isinstance(target, Tensor) else target
+        rows = rows_of(given, lambda text: self._encode_target(text))
+        start = self.start_token
+        return [row if row[:1] == [start] else [start, *row] for row in rows]
+
+    def _labelled(self, batch: TokenBatch, reader: Anatomy | Encoder) -> TokenBatch:
+        check_tokens(batch.ids, reader.vocabulary, reader.context)
+        return replace(batch, labels=self.labels(batch.ids[0].tolist()))
+
+    @property
+    def _filler(self) -> int:
+        """The model's own padding token: some count positions by it (RoBERTa)."""
+        stated: Any = getattr(getattr(self.model, "config", None), "pad_token_id", None)
+        return stated if isinstance(stated, int) and 0 <= stated < self.anatomy.vocabulary else 0
 
     def _encode(self, text: str, prepend_bos: bool | None) -> list[int]:
         if text == "":
@@ -263,7 +346,15 @@ class Subject:
                     right=say("token ids, or Subject.of(model, tokenizer)"),
                 )
             case tokenizer:
-                return _with_bos(tokenizer, text, prepend_bos)
+                return with_beginning(tokenizer, text, prepend_bos)
+
+    def _encode_target(self, text: str) -> list[int]:
+        ids = self._encode(text, None)
+        match self.tokenizer:
+            case Alphabet() | None:
+                return ids
+            case tokenizer:
+                return encode_target(tokenizer, text)
 
     def _texts(self, ids: Sequence[int]) -> list[str]:
         match self.tokenizer:
@@ -273,15 +364,3 @@ class Subject:
                 return [str(token) for token in ids]
             case tokenizer:
                 return token_texts(tokenizer, ids)
-
-
-def _with_bos(tokenizer: Tokenizer, text: str, prepend_bos: bool | None) -> list[int]:
-    if prepend_bos is None:
-        return tokenizer.encode(text)
-    ids = tokenizer.encode(text, add_special_tokens=False)
-    if not prepend_bos:
-        return ids
-    beginning: Any = getattr(tokenizer, "bos_token_id", None)
-    if beginning is None:
-        raise InvalidInput(say("this tokenizer has no beginning-of-sequence token"), right=say("prepend_bos=False"))
-    return [int(beginning), *ids]

@@ -38,12 +38,14 @@ class TokenBatch:
     """Token ids with padding and labels.
 
     `mask` is True on real tokens (None: no padding); `labels` are the legible texts of the
-    first sequence's tokens, the one that figures show.
+    first sequence's tokens, the one that figures show. For an encoder-decoder `ids` are what the decoder
+    reads, `source` what the encoder reads; without a source both read `ids`.
     """
 
     ids: Int[Tensor, "batch position"]
     mask: Bool[Tensor, "batch position"] | None = None
     labels: tuple[str, ...] = ()
+    source: "TokenBatch | None" = None
 
     def __post_init__(self) -> None:
         if not self.labels:
@@ -56,7 +58,13 @@ class TokenBatch:
 
     def to(self, device: torch.device) -> "TokenBatch":
         """The same batch on a device."""
-        return TokenBatch(self.ids.to(device), None if self.mask is None else self.mask.to(device), self.labels)
+        mask = None if self.mask is None else self.mask.to(device)
+        return TokenBatch(self.ids.to(device), mask, self.labels, self.source and self.source.to(device))
+
+    @property
+    def read_by_encoder(self) -> "TokenBatch":
+        """What the encoder of an encoder-decoder reads: the source, or the same tokens where there is none."""
+        return self.source or self
 
 
 def padded(rows: Sequence[Sequence[int]], *, side: str = "right", filler: int = 0) -> TokenBatch:
@@ -77,6 +85,30 @@ def padded(rows: Sequence[Sequence[int]], *, side: str = "right", filler: int = 
         ids[index, place] = torch.tensor(list(row))
         mask[index, place] = True
     return TokenBatch(ids, None if bool(mask.all()) else mask)
+
+
+def with_beginning(tokenizer: Tokenizer, text: str, wanted: bool | None) -> list[int]:
+    """Token ids of a text, with or without the beginning-of-sequence token; None leaves it to the tokenizer."""
+    if wanted is None:
+        return tokenizer.encode(text)
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    if not wanted:
+        return ids
+    beginning: Any = getattr(tokenizer, "bos_token_id", None)
+    if beginning is None:
+        raise InvalidInput(say("this tokenizer has no beginning-of-sequence token"), right=say("prepend_bos=False"))
+    return [int(beginning), *ids]
+
+
+def encode_target(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of what a decoder writes, without the end token, which comes after the last one it reads.
+
+    Tokenizers of translators have a vocabulary of their own for it.
+    """
+    called: Any = tokenizer
+    ids = [int(t) for t in called(text_target=text)["input_ids"]] if callable(tokenizer) else tokenizer.encode(text)
+    end: Any = getattr(tokenizer, "eos_token_id", None)
+    return ids[:-1] if end is not None and ids[-1:] == [end] else ids
 
 
 def rows_of(prompt: Any, encode: Callable[[str], list[int]]) -> list[list[int]]:

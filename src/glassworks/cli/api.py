@@ -1,4 +1,4 @@
-"""The same verbs from Python: `import glassworks as gw`, then gw.reproduce, gw.load, gw.examine, gw.results."""
+"""The same verbs from Python: gw.reproduce, gw.load, gw.examine, gw.compare, gw.surgery, gw.sweep, gw.results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from glassworks.cli.finding import experiment_of, find_run
 from glassworks.cli.reproduce import scale_of
-from glassworks.core.errors import NotFound, UnknownName
+from glassworks.core.errors import InvalidInput, NotFound, UnknownName
 from glassworks.core.text import Text, say
 from glassworks.experiments import EXPERIMENTS
 from glassworks.experiments.results import Results, main_model
@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     from glassworks.core.spec import Spec
     from glassworks.experiments.base import Experiment
     from glassworks.instruments import Instrument
+    from glassworks.instruments.compare import Comparison
     from glassworks.instruments.examine import Examination
+    from glassworks.surgery.plans import Plan
+    from glassworks.surgery.record import SweepRecord
+    from glassworks.surgery.trial import Trial
 
 
 def reproduce(
@@ -111,6 +115,92 @@ def examine(
     subject = source if isinstance(source, Subject) else load(source, device=device, dtype=dtype)
     prompt = drawn_prompt(subject, seed) if text is None else text
     return look(subject, prompt, instruments, seed=seed)
+
+
+def compare(
+    first: str | Path | nn.Module | Subject,
+    second: str | Path | nn.Module | Subject,
+    text: Prompt | None = None,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> Comparison:
+    """Puts two models beside each other on a text (or several, or token ids): predictions, layers, heads, weights.
+
+    Fidelity of both comes first. Without a text, one held-out sequence of the first model's known world is drawn.
+    """
+    from glassworks.anatomy import Subject
+    from glassworks.cli.prompts import drawn_prompt
+    from glassworks.instruments.compare import compare as look
+
+    one, other = (
+        source if isinstance(source, Subject) else load(source, device=device, dtype=dtype)
+        for source in (first, second)
+    )
+    return look(one, other, drawn_prompt(one, seed) if text is None else text, seed=seed)
+
+
+def surgery(
+    source: str | Path | nn.Module | Subject,
+    plan: str | Plan,
+    *,
+    prompt: Prompt | None = None,
+    evals: str | None = None,
+    device: str = "auto",
+    **choice: Any,
+) -> Trial:
+    """Runs a model's layers by a plan (its text, a value, a saved file) as `glassworks surgery` does.
+
+    `prompt` is a text or token ids to go on from, `evals` names benchmarks; `choice` are the fields of `TrialChoice` by
+    name, and `dtype`. The result holds text and scores beside the plain model's, and shows itself in a notebook.
+    """
+    from glassworks.anatomy import Subject
+    from glassworks.cli.surgery import tried
+    from glassworks.surgery.trial import TrialChoice
+
+    dtype = str(choice.pop("dtype", "auto"))
+    subject = source if isinstance(source, Subject) else load(source, device=device, dtype=dtype)
+    return tried(subject, plan, TrialChoice(prompt=_row(subject, prompt), evals=evals, **choice))
+
+
+def sweep(
+    source: str | Path | nn.Module | Subject,
+    plans: str = "painters",
+    *,
+    evals: str = "ppl",
+    out: str | Path = ".",
+    progress: bool = True,
+    **choice: Any,
+) -> SweepRecord:
+    """Scores many plans as `glassworks sweep` does; an equal sweep that is finished is not repeated, one that was stopped goes on.
+
+    `choice` are the fields of `SweepChoice` by name (limit, seeds, protect, stack; protect="auto" keeps the attention
+    sink's layers in place), and `device` and `dtype`. The result has `.rows`, `.figures`, `.report`.
+    """
+    from glassworks.anatomy import Subject
+    from glassworks.cli.sweep import protected_automatically, swept
+    from glassworks.surgery.choice import SweepChoice
+    from glassworks.surgery.sweep import SweepOptions, SweepOrder
+
+    device, dtype = (str(choice.pop(name, "auto")) for name in ("device", "dtype"))
+    subject = source if isinstance(source, Subject) else load(source, device=device, dtype=dtype)
+    if choice.get("protect") == "auto":
+        choice["protect"] = protected_automatically(subject, evals, choice.get("stack"))
+    order = SweepOrder.of(subject, SweepChoice(plans=plans, evals=evals, **choice))
+    command = f"gw.sweep({subject.origin.name!r}, {plans!r}, evals={evals!r}, …)"
+    return swept(order, SweepOptions(Path(out), command=command), progress=progress)
+
+
+def _row(subject: Subject, prompt: Prompt | None) -> str | tuple[int, ...] | None:
+    """A prompt as a spec holds it: a text, or one row of token ids."""
+    if prompt is None or isinstance(prompt, str):
+        return prompt
+    batch = subject.batch(prompt)
+    ids = batch.read_by_encoder.ids
+    if len(ids) != 1:
+        raise InvalidInput(say("a plan is tried on one prompt at a time"), given=len(ids), right=say("one prompt"))
+    return tuple(int(token) for token in ids[0].tolist())
 
 
 def _run_of(source: str | Path, out: Path) -> RunFolder | None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glassworks.cli.api import load
+from glassworks.cli.keeping import files_in, identity_of, keep
 from glassworks.cli.options import Examine
 from glassworks.cli.prompts import drawn_prompt, typed_prompt
 from glassworks.cli.reproduce import go_offline, typed_command
 from glassworks.cli.speak import new_table, print_json, remarks, results
 from glassworks.core.errors import InvalidInput
-from glassworks.core.files import writing
 from glassworks.core.text import say
 
 if TYPE_CHECKING:
@@ -44,16 +40,15 @@ def examine(command: Examine) -> int:
     if not command.json:
         _show_anatomy(subject)
     found = look(subject, batch, instruments, seed=command.seed, command=typed_command(sys.argv[1:]))
-    folder = keep(found, instruments, Path(command.out))
+    identity = {
+        **identity_of(subject),
+        "tokens": batch.ids.tolist(),
+        "instruments": [one.identity() for one in instruments],
+        "seed": command.seed,
+    }
+    folder = keep(found, Path(command.out) / "examinations", subject.origin.name, identity)
     if command.json:
-        print_json(
-            {
-                "report": str(folder / "report.html"),
-                **found.to_json(),
-                "tables": _names(folder / "tables"),
-                "figures": _names(folder / "figures"),
-            }
-        )
+        print_json(found.to_json() | files_in(folder))
     else:
         _show(found)
         print(folder / "report.html")
@@ -66,7 +61,8 @@ def instrument_of(text: str) -> Instrument:
 
     kind, _, settings = text.partition(":")
     found: Instrument = INSTRUMENTS.parse({"kind": kind})
-    for assignment in filter(None, settings.split(",")):
+    # A comma ends a setting only where another one begins: texts and lists may hold commas.
+    for assignment in filter(None, re.split(r",(?=\w+=)", settings)):
         if "=" not in assignment:
             raise InvalidInput(
                 say("an instrument's setting needs name=value"),
@@ -75,47 +71,6 @@ def instrument_of(text: str) -> Instrument:
             )
         found = found.replaced_from_text(assignment)
     return found
-
-
-def keep(found: Examination, instruments: list[Instrument], out: Path) -> Path:
-    """Writes everything into `out/examinations/<name>-<digest>`: filled aside, then renamed into place."""
-    root = out / "examinations"
-    folder = root / f"{_file_name(found.subject.origin.name)}-{_digest(found, instruments)}"
-    with writing(root):
-        root.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".", dir=root))
-    try:
-        found.save(aside / "new")
-        if folder.exists():
-            folder.rename(aside / "old")
-        (aside / "new").rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return folder
-
-
-def _digest(found: Examination, instruments: list[Instrument]) -> str:
-    origin = found.subject.origin
-    identity = {
-        "source": [origin.name, origin.source, origin.revision],
-        "tokens": found.batch.ids.tolist(),
-        "instruments": [one.identity() for one in instruments],
-        "dtype": str(next(found.subject.model.parameters()).dtype),
-        "seed": found.seed,
-    }
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "model"
-
-
-def _names(folder: Path) -> list[str]:
-    return (
-        sorted(str(path) for path in folder.iterdir() if not path.name.endswith(".columns.json"))
-        if folder.is_dir()
-        else []
-    )
 
 
 def _show_anatomy(subject: Subject) -> None:

@@ -1,4 +1,4 @@
-"""export: a run's report, tables, figures or trained models in another place."""
+"""export: a run's report, tables, figures or trained models in another place; a plan as a model of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,29 @@ from glassworks.core.text import say
 from glassworks.evidence.claims import Verdict
 from glassworks.evidence.measurements import load_measurements, save_table
 from glassworks.experiments.base import Experiment
+from glassworks.surgery.choice import SWEEP
 
 # What a store entry holds for us alone stays behind; the rest is a Hugging Face folder.
 _PRIVATE = {"checkpoint.safetensors", "lock", "done.json"}
 
 
 def export(command: Export) -> int:
-    """Writes and says where; the folder is the last line of stdout."""
-    here = Path()
-    run = find_run(command.run, here)
+    """Writes and says where; each path is a line of stdout."""
+    if command.plan is not None:
+        if command.run is not None:
+            raise InvalidInput(
+                say("a run or a plan, not both"), given=command.run, right=say("--plan with --model MODEL")
+            )
+        from glassworks.cli.export_plan import export_plan
+
+        return _told(command, {"plan": command.plan}, *export_plan(command))
+    if command.run is None:
+        raise InvalidInput(
+            say("which run?"), right=say("a run folder or its digest, or --plan PLAN"), next_command="glassworks runs"
+        )
+    run = find_run(command.run, Path())
+    if run.experiment == SWEEP:
+        return _told(command, {"run": str(run.path)}, *_sweep(command, run))
     experiment = experiment_of(run)
     destination = Path(command.out or f"exports/{experiment.kind}-{run.path.name}")
     kinds: Mapping[str, Callable[[Experiment, RunFolder, Path], list[Path]]] = {
@@ -38,17 +52,52 @@ def export(command: Export) -> int:
         "png": _png,
         "hf": _models,
     }
+    if command.to not in kinds:
+        raise InvalidInput(
+            say(
+                "a run of {experiment} cannot be taken along as {format}", experiment=experiment.kind, format=command.to
+            ),
+            right=say("one of {known}", known=", ".join(kinds)),
+        )
     if command.to == "hf":
         tell_of_torch(as_json=command.json)
-    written = kinds[command.to](experiment, run, destination)
+    return _told(command, {"run": str(run.path)}, destination, kinds[command.to](experiment, run, destination))
+
+
+def _told(command: Export, what: Mapping[str, str], folder: Path, written: Sequence[Path]) -> int:
     if command.json:
-        print_json(
-            {"run": str(run.path), "to": command.to, "folder": str(destination), "files": [str(p) for p in written]}
-        )
+        print_json({**what, "to": command.to, "folder": str(folder), "files": [str(path) for path in written]})
         return 0
     for path in written:
         print(path)
     return 0
+
+
+def _sweep(command: Export, run: RunFolder) -> tuple[Path, list[Path]]:
+    """A sweep's report, table or figures; it trained no model."""
+    from glassworks.surgery.record import SweepRecord
+
+    sources: Mapping[str, list[Path]] = {
+        "html": [run.report],
+        "csv": [run.path / "tables" / "rows.csv"],
+        "svg": sorted((run.path / "figures").glob("*.svg")),
+        "png": sorted((run.path / "figures").glob("*.png")),
+    }
+    if command.to not in sources:
+        raise InvalidInput(
+            say("a run of {experiment} cannot be taken along as {format}", experiment=SWEEP, format=command.to),
+            right=say("one of {known}", known=", ".join(sources)),
+        )
+    SweepRecord.open(run.path)
+    folder = Path(command.out or f"exports/{SWEEP}-{run.path.name}")
+    return folder, _copied(sources[command.to], folder)
+
+
+def _copied(sources: Sequence[Path], folder: Path) -> list[Path]:
+    written = [folder / path.name for path in sources]
+    for source, path in zip(sources, written, strict=True):
+        write_bytes(path, source.read_bytes())
+    return written
 
 
 def _report(experiment: Experiment, run: RunFolder, destination: Path) -> list[Path]:
@@ -100,10 +149,7 @@ def _figures(experiment: Experiment, run: RunFolder, destination: Path, suffix: 
     found = sorted((run.path / "figures").glob(f"*{suffix}"))
     if not found:
         raise _unfinished(run, experiment)
-    written = [destination / path.name for path in found]
-    for source, path in zip(found, written, strict=True):
-        write_bytes(path, source.read_bytes())
-    return written
+    return _copied(found, destination)
 
 
 def _models(experiment: Experiment, run: RunFolder, destination: Path) -> list[Path]:

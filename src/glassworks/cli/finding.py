@@ -14,7 +14,10 @@ from glassworks.core.text import Text, say
 from glassworks.evidence.claims import Verdict
 from glassworks.experiments import EXPERIMENTS
 from glassworks.experiments.base import Experiment
+from glassworks.surgery.choice import SWEEP, SweepSpec
 
+# What lies in a folder `runs`: runs of experiments, and sweeps.
+KINDS = (*EXPERIMENTS.kinds, SWEEP)
 _SHORTEST_DIGEST = 4
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 
@@ -26,12 +29,13 @@ def find_run(given: str, out: Path) -> RunFolder:
     if os.sep in given or (Path(given) / "spec.json").is_file():
         return RunFolder.open(Path(given))
     here = list_runs(out / "runs")
-    if given in EXPERIMENTS.kinds:
+    if given in KINDS:
         here = [run for run in here if run.path.parent.name == given][:1]
         if not here:
+            verb = "sweep MODEL" if given == SWEEP else f"reproduce {given}"
             raise NotFound(
                 say("no run of {experiment} in {folder}", experiment=given, folder=str(out / "runs")),
-                next_command=f"glassworks reproduce {given}{out_flag(out)}",
+                next_command=f"glassworks {verb}{out_flag(out)}",
             )
         return RunFolder.open(here[0].path)
     if len(given) >= _SHORTEST_DIGEST:
@@ -58,7 +62,13 @@ def out_flag(out: Path) -> str:
 
 
 def experiment_of(run: RunFolder) -> Experiment:
-    """The experiment with the settings of a run."""
+    """The experiment with the settings of a run; InvalidInput for a sweep, which is none."""
+    if run.experiment == SWEEP:
+        raise InvalidInput(
+            say("{path} holds a sweep of plans, and no trained model", path=str(run.path)),
+            right=say("the run of an experiment"),
+            next_command=f"glassworks runs show {shlex.quote(str(run.path))}",
+        )
     return EXPERIMENTS.parse({"kind": run.experiment} | settings_of(run))
 
 
@@ -107,7 +117,7 @@ def deletable(run: RunFolder) -> Path:
     real = run.path.resolve()
     is_link = any(part.is_symlink() for part in (lexical, lexical.parent, lexical.parent.parent))
     kind = run.experiment
-    is_run = real.parts[-3:-1] == ("runs", kind) and kind in EXPERIMENTS.kinds and _DIGEST.fullmatch(real.name)
+    is_run = real.parts[-3:-1] == ("runs", kind) and kind in KINDS and _DIGEST.fullmatch(real.name)
     if not is_run or is_link or _own_digest(run) not in (None, real.name):
         raise InvalidInput(
             say("{path} is not where a run lies, so it is not deleted", path=str(run.path)),
@@ -121,6 +131,6 @@ def deletable(run: RunFolder) -> Path:
 def _own_digest(run: RunFolder) -> str | None:
     """The digest of a run's settings; None where this version cannot read them."""
     try:
-        return experiment_of(run).digest()
+        return SweepSpec.parse(settings_of(run)).digest() if run.experiment == SWEEP else experiment_of(run).digest()
     except GlassworksError:
         return None

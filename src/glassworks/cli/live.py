@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 from glassworks.cli.braille import braille_curve
 from glassworks.cli.speak import duration_words, remarks
 from glassworks.cli.watch import Curves, Watch
-from glassworks.core.events import Event, Measured, Planned, RunStarted, StepDone, TrainingDone, TrainingStarted
+from glassworks.core.events import (
+    Event,
+    Measured,
+    Planned,
+    Progressed,
+    RunStarted,
+    StepDone,
+    TrainingDone,
+    TrainingStarted,
+)
 from glassworks.core.text import Text, say
 
 if TYPE_CHECKING:
@@ -73,14 +82,16 @@ def _dashboard(watch: Watch, title: str) -> Generator[None]:
 
 
 def dashboard(watch: Watch, title: str) -> RenderableType:
-    """One frame: overall progress with its end, the training under way with its curves, what is finished."""
+    """One frame: overall progress with its end, what is under way (training with its curves, work), what is finished."""
     from rich import box
     from rich.console import Group
     from rich.panel import Panel
     from rich.text import Text as Styled
 
-    parts: list[RenderableType] = [_overall(watch)]
-    if watch.current is not None:
+    parts: list[RenderableType] = [] if watch.progress is not None and not watch.planned else [_overall(watch)]
+    if watch.progress is not None:
+        parts.append(_work(watch, watch.progress))
+    elif watch.current is not None:
         parts += [Styled(), _headline(watch.current), Styled(), _charts(watch.current)]
     for one in watch.finished[-_LAST_SHOWN:]:
         words = say("found in the store") if one.reused else say("in {time}", time=duration_words(one.seconds))
@@ -101,6 +112,26 @@ def dashboard(watch: Watch, title: str) -> RenderableType:
 
 
 def _overall(watch: Watch) -> RenderableType:
+    count = say(
+        "training {done} of {all}",
+        done=min(watch.done_trainings + 1, max(len(watch.planned), 1)),
+        all=len(watch.planned),
+    )
+    if watch.found_finished:
+        return _row(say("finished before"), None, duration_words(watch.seconds))
+    share = watch.done_steps / watch.total_steps if watch.total_steps else 0.0
+    return _row(count if watch.planned else say("preparing"), share, f"{share:.0%}  {end_words(watch)}")
+
+
+def _work(watch: Watch, work: Progressed) -> RenderableType:
+    """A long piece of work that is no training: a sweep over many plans."""
+    share = work.done / work.total if work.total else 0.0
+    left = watch.seconds_of_work_left()
+    return _row(work.label, share, f"{share:.0%}  {duration_words(work.seconds) if left is None else left_words(left)}")
+
+
+def _row(head: Text | str, share: float | None, words: str) -> RenderableType:
+    """A line with a bar, if there is a share to show."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text as Styled
@@ -109,18 +140,8 @@ def _overall(watch: Watch) -> RenderableType:
     grid.add_column(no_wrap=True)
     grid.add_column(ratio=1)
     grid.add_column(no_wrap=True, justify="right")
-    count = say(
-        "training {done} of {all}",
-        done=min(watch.done_trainings + 1, max(len(watch.planned), 1)),
-        all=len(watch.planned),
-    )
-    if watch.found_finished:
-        grid.add_row(Styled(str(say("finished before")), "bold"), "", duration_words(watch.seconds))
-        return grid
-    share = watch.done_steps / watch.total_steps if watch.total_steps else 0.0
-    bar = ProgressBar(total=1.0, completed=share, complete_style="dodger_blue2", finished_style="dodger_blue2")
-    words = Styled(str(count if watch.planned else say("preparing")), "bold")
-    grid.add_row(words, bar, f"{share:.0%}  {end_words(watch)}")
+    bar = ProgressBar(total=1.0, completed=share or 0.0, complete_style="dodger_blue2", finished_style="dodger_blue2")
+    grid.add_row(Styled(str(head), "bold"), "" if share is None else bar, words)
     return grid
 
 
@@ -131,8 +152,13 @@ def end_words(watch: Watch) -> str:
         return str(say("trained; measuring, {time}", time=duration_words(watch.seconds)))
     if remaining is None:
         return duration_words(watch.seconds)
-    clock = time.strftime("%H:%M", time.localtime(time.time() + remaining))
-    return str(say("about {time} left, until {clock}", time=duration_words(remaining), clock=clock))
+    return left_words(remaining)
+
+
+def left_words(seconds: float) -> str:
+    """How long it will still take, and the clock time of the end."""
+    clock = time.strftime("%H:%M", time.localtime(time.time() + seconds))
+    return str(say("about {time} left, until {clock}", time=duration_words(seconds), clock=clock))
 
 
 def _headline(current: Curves) -> RenderableType:
@@ -195,14 +221,17 @@ class PlainLines:
                 return None
             case Planned(trainings=trainings):
                 # Said only now: a run with nothing left to plan was finished and does not go on.
-                begin = f"{say('going on with what is there')}; " if self._goes_on else ""
+                begin = [str(say("going on with what is there"))] if self._goes_on else []
                 steps = sum(trainings.values())
-                return f"{begin}{say('trainings: {count}, steps: {steps}', count=len(trainings), steps=steps)}"
+                count = [str(say("trainings: {count}, steps: {steps}", count=len(trainings), steps=steps))]
+                return "; ".join([*begin, *(count if trainings else ())]) or None
             case TrainingStarted(label=label, first_step=first, steps=steps):
                 self._last_time, self._last_step = self._clock(), first
                 return str(say("{label}: from step {first} to {steps}", label=label, first=first, steps=steps))
             case StepDone():
                 return self._step_line(event)
+            case Progressed():
+                return self._work_line(event)
             case TrainingDone(label=label, seconds=seconds, reused=reused):
                 words = say("found in the store") if reused else say("done in {time}", time=duration_words(seconds))
                 return f"{label}: {words}"
@@ -222,6 +251,13 @@ class PlainLines:
         )
         share = self.watch.done_steps / max(self.watch.total_steps, 1)
         return f"{share:4.0%}  {current.label}  {current.step}/{current.steps}  {say('loss')} {event.loss:.3f}  {scores}  {end_words(self.watch)}"
+
+    def _work_line(self, event: Progressed) -> str | None:
+        now, left = self._clock(), self.watch.seconds_of_work_left()
+        if left is None or (now - self._last_time < SECONDS_PER_LINE and event.done < event.total):
+            return None
+        self._last_time = now
+        return f"{event.done / event.total:4.0%}  {event.label}  {left_words(left)}"
 
 
 _PLAIN_NAMES = {

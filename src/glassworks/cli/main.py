@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from glassworks.core.errors import GlassworksError, InvalidInput
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from glassworks.cli.options import Command
 
 OK, FAILED, INTERRUPTED, BROKEN_PIPE = 0, 1, 130, 141
+# These load torch whatever is asked of them; the others only where they compute.
+_WITH_TORCH = {"doctor", "examine", "compare", "surgery", "sweep", "models"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,47 +60,24 @@ def _answered(given: list[str]) -> int:
 
 
 def _run(command: "Command") -> int:
-    from glassworks.cli import options
-
+    """Each command's function has the command's name, and a file of that name."""
     _refuse_empty(command)
-    match command:
-        case options.Doctor():
-            from glassworks.cli.speak import tell_of_torch
+    name = type(command).__name__.lower()
+    if name in _WITH_TORCH:
+        from glassworks.cli.speak import tell_of_torch
 
-            tell_of_torch(as_json=command.json)
-            from glassworks.cli.doctor import doctor
-
-            return doctor(command)
-        case options.Reproduce():
-            from glassworks.cli.reproduce import reproduce
-
-            return reproduce(command)
-        case options.Claims():
-            from glassworks.cli.claims import claims
-
-            return claims(command)
-        case options.Examine():
-            from glassworks.cli.speak import tell_of_torch
-
-            tell_of_torch(as_json=command.json)
-            from glassworks.cli.examine import examine
-
-            return examine(command)
-        case options.Runs():
-            from glassworks.cli.runs import runs
-
-            return runs(command)
-        case options.Export():
-            from glassworks.cli.export import export
-
-            return export(command)
+        tell_of_torch(as_json=command.json)
+    function: Callable[[Command], int] = import_module(f"glassworks.cli.{name}").__dict__[name]
+    return function(command)
 
 
 def _refuse_empty(command: "Command") -> None:
     """An empty path would mean the present folder, which nobody who typed '' asked for."""
-    from glassworks.cli.options import Examine
+    from glassworks.cli.options import Compare, Examine, Models, Surgery, Sweep
 
-    named = {"--out": command.out} | ({"MODEL": command.source} if isinstance(command, Examine) else {})
+    named = {"NAME": command.name} if isinstance(command, Models) else {"--out": command.out}
+    named |= {"MODEL": command.source} if isinstance(command, Compare | Examine | Surgery | Sweep) else {}
+    named |= {"OTHER": command.other} if isinstance(command, Compare) else {}
     for name, value in named.items():
         if value is not None and not value.strip():
             raise InvalidInput(say("{name} is empty", name=name), given=repr(value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +28,7 @@ from glassworks.core.events import read_events
 from glassworks.core.runs import Damage, RunFolder, list_runs
 from glassworks.core.text import Text, say
 from glassworks.evidence.claims import Outcome, Verdict
+from glassworks.surgery.choice import SWEEP
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ class Entry:
         try:
             size = sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())
             age = time.time() - max(path.stat().st_mtime for path in run.path.iterdir())
-            scale = str(settings_of(run).get("scale", "–"))
+            # A sweep has a model where an experiment has a scale, and benchmarks where that has studies.
+            settings = settings_of(run)
+            scale = str(settings.get("model" if run.experiment == SWEEP else "scale", "–"))
             studies, verdicts = _studies_of(run), verdicts_of(run)
             return cls(run.path, run.experiment, scale, studies, verdicts, size, age, run.has("manifest.json"))
         except Exception as problem:  # whatever one folder holds, the others are still to be listed
@@ -82,6 +86,8 @@ class Entry:
 
 
 def _studies_of(run: RunFolder) -> tuple[str, ...]:
+    if run.experiment == SWEEP:
+        return tuple(str(one["name"]) for one in run.read_json("benchmarks.json")) if run.has("benchmarks.json") else ()
     found = run.read_json("studies.json") if run.has("studies.json") else {}
     if not isinstance(found, dict):
         raise BrokenFile(say("{path} names no studies", path=str(run.path / "studies.json")))
@@ -124,7 +130,7 @@ def _list(out: Path, *, as_json: bool) -> int:
     table = new_table(
         say("experiment"),
         say("digest"),
-        say("scale"),
+        say("scale or model"),
         say("studies done"),
         say("verdicts"),
         say("size"),
@@ -152,9 +158,9 @@ def _show(run: RunFolder, *, as_json: bool) -> int:
     console = results()
     table = new_table(say("run"), str(run.path))
     rows = [
-        (say("scale"), entry.scale),
+        (say("scale or model"), entry.scale),
         (say("studies done"), ", ".join(entry.studies) or "–"),
-        (say("trainings"), f"{len(seconds)}, {duration_words(sum(seconds.values()))}"),
+        _work_row(run, seconds),
         (say("size"), size_words(entry.size)),
         (say("state"), str(entry.state)),
         (say("settings"), ", ".join(f"{name} = {value}" for name, value in spec.items())),
@@ -168,6 +174,14 @@ def _show(run: RunFolder, *, as_json: bool) -> int:
     if run.report.is_file():
         print(run.report)
     return 0
+
+
+def _work_row(run: RunFolder, seconds: Mapping[str, float]) -> tuple[Text, str]:
+    """What was computed: trainings of an experiment, layer runs of a sweep."""
+    if run.experiment == SWEEP:
+        cost = run.read_json("cost.json") if run.has("cost.json") else {}
+        return say("layer runs done, over each batch"), str(cost.get("done", "–"))
+    return say("trainings"), f"{len(seconds)}, {duration_words(sum(seconds.values()))}"
 
 
 def _delete(run: RunFolder, command: Runs) -> int:

@@ -11,6 +11,7 @@ from glassworks.core.events import (
     Judged,
     Measured,
     Planned,
+    Progressed,
     RunStarted,
     StepDone,
     Stopped,
@@ -53,10 +54,12 @@ class Watch:
         self.planned: dict[str, int] = {}
         self.done: dict[str, int] = {}
         self.current: Curves | None = None
+        self.progress: Progressed | None = None
         self.finished: list[Finished] = []
         self.measured: list[str] = []
         self.judged = 0
         self._resumed = False
+        self._has_plan = False
         self.stopped: str | None = None
         self._worked_steps = 0
         self._first_work: float | None = None
@@ -67,15 +70,18 @@ class Watch:
             case RunStarted(resumed=resumed):
                 self._resumed = resumed
             case Planned(trainings=trainings):
-                self.planned = dict(trainings)
+                self.planned, self._has_plan = dict(trainings), True
             case TrainingStarted():
                 self._begin(event)
+            case Progressed():
+                self.progress = event
             case StepDone():
                 self._step(event)
             case TrainingDone():
                 self._end(event)
             case Measured(name=name):
                 self.measured.append(name)
+                self.progress = None
             case Judged():
                 self.judged += 1
             case Stopped(cause=cause):
@@ -86,7 +92,7 @@ class Watch:
     @property
     def found_finished(self) -> bool:
         """Whether all that was asked for lay in the run already, so that it is only judged and drawn again."""
-        return self._resumed and not self.planned and self.judged > 0
+        return self._resumed and not self._has_plan and self.judged > 0
 
     @property
     def total_steps(self) -> int:
@@ -115,8 +121,16 @@ class Watch:
         pace = (self._clock() - self._first_work) / self._worked_steps
         return pace * (self.total_steps - self.done_steps)
 
+    def seconds_of_work_left(self) -> float | None:
+        """Estimated time to the end of the piece of work under way at its pace so far; None before anything is known."""
+        if self.progress is None or self.progress.done <= 0:
+            return None
+        return self.progress.seconds * (self.progress.total - self.progress.done) / self.progress.done
+
     def _begin(self, event: TrainingStarted) -> None:
+        self.planned.setdefault(event.digest, event.steps)
         self.done[event.digest] = event.first_step
+        self.progress = None
         self.current = Curves(event.label, event.steps, event.first_step)
         if self._first_work is None:
             self._first_work = self._clock()

@@ -129,7 +129,7 @@ def save_table(measurements: Iterable[Measurement], path: Path) -> None:
     elif path.suffix == ".parquet":
         # One column may hold labels of two types (0, 1, "all"): Parquet wants one.
         for name in frame.columns:
-            if name != "value" and len({type(v) for v in frame[name].dropna()}) > 1:
+            if frame[name].dtype == object and len({type(v) for v in frame[name].dropna()}) > 1:
                 frame[name] = frame[name].map(lambda v: None if pd.isna(v) else str(v))
         write_atomically(path, lambda temporary: frame.to_parquet(temporary, index=False))
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,7 +107,8 @@ def bootstrap_interval(
 ) -> Interval:
     """The 95 % percentile interval of a statistic of (weighted) means over documents, drawn with replacement.
 
-    `columns` are arrays of one length, paired by document; `statistic` takes their means. NaN ends for one document.
+    `columns` are arrays of one length, paired by document; `statistic` takes their means. NaN ends for one document,
+    and where the statistic is NaN in more than the 2.5 % of the draws that lie outside an end.
     """
     table = np.stack([np.asarray(column, dtype=np.float64) for column in columns])
     count = table.shape[1]
@@ -116,17 +116,12 @@ def bootstrap_interval(
     value = statistic((table * weight).sum(1) / weight.sum())
     if count < 2:
         return Interval(value, math.nan, math.nan, count)
-    draws = _draws(count, resamples, seed)
-    means = draws @ (table * weight).T / (draws @ weight)[:, None]
-    low, high = np.nanpercentile([statistic(row) for row in means], [2.5, 97.5])
+    means = bootstrap_means(table, np.random.default_rng(seed), resamples, weights).T
+    found = np.array([statistic(row) for row in means])
+    if np.isnan(found).mean() > 0.025:
+        return Interval(value, math.nan, math.nan, count)
+    low, high = np.nanpercentile(found, [2.5, 97.5])
     return Interval(value, float(low), float(high), count)
-
-
-@cache
-def _draws(count: int, resamples: int, seed: int) -> NDArray[np.float64]:
-    """How often each of `count` documents is drawn in each resample."""
-    chance = np.random.default_rng(seed)
-    return chance.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
 
 
 def bootstrap_means(

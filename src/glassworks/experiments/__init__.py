@@ -3,7 +3,8 @@
 from glassworks.core.shelf import Shelf
 from glassworks.experiments.base import Experiment
 from glassworks.experiments.birth.spec import Birth
+from glassworks.experiments.painters.spec import Painters
 
-EXPERIMENTS: Shelf[Experiment] = Shelf("experiment", Birth)
+EXPERIMENTS: Shelf[Experiment] = Shelf("experiment", Birth, Painters)
 
-__all__ = ["EXPERIMENTS", "Birth", "Experiment"]
+__all__ = ["EXPERIMENTS", "Birth", "Experiment", "Painters"]

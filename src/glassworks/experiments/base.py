@@ -47,12 +47,13 @@ class Study:
 
 @dataclass(frozen=True)
 class Bench:
-    """What a study has at hand while it measures: trained models by label, store, device and events."""
+    """What a study has at hand while it measures: trained models by label, store, device, events and its own name."""
 
     trained: Mapping[str, Trained]
     store: Path
     device: torch.device
     events: EventLog
+    study: str = ""
 
 
 class Experiment(Spec):
@@ -90,13 +91,16 @@ class Experiment(Spec):
         """The settings of a scale."""
         raise NotImplementedError
 
+    def check(self, studies: Sequence[str]) -> None:
+        """Raises what would stop one of these studies (a model that is not here), before any work is done."""
+
     def trainings(self, study: str) -> Mapping[str, TrainingSpec]:
-        """What a study trains, by label; equal specs are trained once, whichever study asks."""
-        raise NotImplementedError
+        """What a study trains, by label; equal specs are trained once, whichever study asks. Nothing by default."""
+        return {}
 
     def probe(self, spec: TrainingSpec) -> Probe | None:
         """The look inside that is taken while a model of this spec trains."""
-        raise NotImplementedError
+        return None
 
     def measure(self, study: str, bench: Bench) -> Sequence[Measurement]:
         """What a study measures once its trainings are done."""

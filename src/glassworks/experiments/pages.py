@@ -105,6 +105,10 @@ def _fidelity(evidence: Evidence) -> tuple[Check, ...]:
         "hooked": (say("largest difference of hooked and plain logits"), 0.0),
         "attention": (say("largest difference of recomputed and the model's own attention"), 1e-5),
         "generation": (say("tokens that differ between cached and uncached generation"), 0.0),
+        "identity plan": (say("largest difference of the identity plan's logits and the plain model's"), 0.0),
+        "after plans": (say("largest difference of the model's logits before and after plans"), 0.0),
+        # Sums in another order, in float32: docs/papers/painters.md 4.
+        "decoding": (say("largest difference in nats between decoding with the exact cache and without one"), 2e-4),
     }
     found = [(names[str(check)], float(values.at(check=check).values.max())) for check in values.coords["check"]]
     return tuple(Check(name, f"{value:.1e}" if value else "0", value <= limit) for (name, limit), value in found)

@@ -102,6 +102,7 @@ def _run_studies(experiment: Experiment, names: Sequence[str], run: RunFolder, o
     device = choose_device(options.device)
     if device.type == "cpu":
         keep_freed_memory()
+    experiment.check(names)
     plans = {name: experiment.trainings(name) for name in names}
     specs = {spec.digest(): spec for plan in plans.values() for spec in plan.values()}
     run.events.emit(Planned(trainings={digest: spec.steps for digest, spec in specs.items()}))
@@ -112,7 +113,7 @@ def _run_studies(experiment: Experiment, names: Sequence[str], run: RunFolder, o
             label: _train(experiment, spec, f"{name}: {label}", store, device, run)
             for label, spec in plans[name].items()
         }
-        found = experiment.measure(name, Bench(trained, store, device, run.events))
+        found = experiment.measure(name, Bench(trained, store, device, run.events, name))
         _keep(run, name, found, time.perf_counter() - begun)
         for measurement in found:
             run.events.emit(Measured(name=measurement.name, seconds=time.perf_counter() - begun))

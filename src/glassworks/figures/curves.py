@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -43,7 +43,7 @@ class Series:
     """One curve: mean at each x, its 95 % band (None or NaN: no spread known), how many seeds it stands for.
 
     `seeds=0` says that no chance is involved. `style` (0 to 7) fixes colour and line across figures;
-    None takes the place in the list.
+    None takes the place in the list. Without `joined` it is a cloud of points.
     """
 
     label: Label
@@ -53,6 +53,7 @@ class Series:
     high: Real[np.ndarray, " point"] | None = None
     seeds: int = 0
     style: int | None = None
+    joined: bool = True
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def seed_note_of(seeds: Sequence[int]) -> Text | None:
 
 
 def _styled(series: Series, style: int) -> Series:
-    return Series(series.label, series.x, series.mean, series.low, series.high, series.seeds, style)
+    return replace(series, style=style)
 
 
 def _style(series: Series, place: int) -> int:
@@ -186,14 +187,16 @@ def _paint_plot(plot: Plot, series: Sequence[Series], axes: Axes, palette: Palet
     plot.set_axisbelow(True)
     scale_axis(plot, "x", axes.x_scale)
     scale_axis(plot, "y", axes.y_scale)
+    _count_in_whole_steps(plot, series, axes)
     for place, one in enumerate(series):
         style = _style(one, place)
         colour = palette.series[style]
         if one.low is not None and one.high is not None and not np.isnan(one.low).all():
             plot.fill_between(one.x, one.low, one.high, color=colour, alpha=0.16, linewidth=0)
         plot.plot(
-            one.x, one.mean, color=colour, linestyle=_LINES[style], linewidth=1.7, marker=_MARKERS[style],
-            markersize=4, markevery=max(1, len(one.x) // 8), markeredgewidth=0, label=english(one.label),
+            one.x, one.mean, color=colour, linestyle=_LINES[style] if one.joined else "none", linewidth=1.7,
+            marker=_MARKERS[style], markersize=4, markevery=max(1, len(one.x) // 8) if one.joined else 1,
+            markeredgewidth=0, label=english(one.label),
         )  # fmt: skip
     for reference in axes.references:
         if reference.direction == "horizontal":
@@ -201,6 +204,14 @@ def _paint_plot(plot: Plot, series: Sequence[Series], axes: Axes, palette: Palet
         else:
             plot.axvline(reference.value, color=palette.muted, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
     _limit(plot, axes)
+
+
+def _count_in_whole_steps(plot: Plot, series: Sequence[Series], axes: Axes) -> None:
+    """No ticks between whole numbers where x counts something."""
+    from matplotlib.ticker import MaxNLocator
+
+    if axes.x_scale == "linear" and all(np.equal(np.mod(one.x, 1), 0).all() for one in series):
+        plot.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _limit(plot: Plot, axes: Axes) -> None:
@@ -230,7 +241,7 @@ def _legend_above(drawing: Drawing, plot: Plot, series: Sequence[Series], axes: 
                 [],
                 [],
                 color=palette.series[style],
-                linestyle=_LINES[style],
+                linestyle=_LINES[style] if one.joined else "none",
                 linewidth=1.7,
                 marker=_MARKERS[style],
                 markersize=4,

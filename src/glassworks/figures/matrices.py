@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from glassworks.core.text import say
 from glassworks.figures.canvas import NORMAL, SMALL, WIDTH, new_drawing, quieten
 from glassworks.figures.colours import ColourScale, ink_on, mappable, paint_bar, paint_cells
 from glassworks.figures.figure import Cell, Figure, Heading
-from glassworks.figures.labels import texts_of
+from glassworks.figures.labels import texts_of, with_note
 from glassworks.figures.palette import Palette
 from glassworks.figures.words import Label, english, shortened, token_label
 
@@ -23,18 +24,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 _LONGEST_LABEL = 18
+_MOST_SMALL = 8  # names along one side of a small matrix
 _LINE = 12.5  # pixels that one label needs across its own direction
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Numbers with a name for every row (downwards) and column; NaN cells stay blank."""
+    """Numbers with a name for every row (downwards) and column; NaN cells stay blank, `marked` ones have a frame."""
 
     values: Real[np.ndarray, "row column"]
     rows: tuple[Label, ...]
     columns: tuple[Label, ...]
     row_title: Label = ""
     column_title: Label = ""
+    marked: tuple[tuple[int, int], ...] = ()
 
 
 def heatmap(
@@ -48,6 +51,7 @@ def heatmap(
         drawing = new_drawing(_height_of(matrix))
         plot = drawing.add_subplot()
         paint_cells(plot, values, colours)
+        _frame_cells(plot, matrix.marked)
         _name_cells(plot, matrix, palette)
         if numbers:
             _write_numbers(plot, values, colours, scale, palette)
@@ -56,6 +60,43 @@ def heatmap(
 
     words = (scale.label, matrix.row_title, matrix.column_title, *matrix.rows, *matrix.columns)
     return Figure(heading.name, heading.title, heading.caption, paint, texts_of(words), _table(matrix, values, scale))
+
+
+def heatmaps(heading: Heading, plots: Sequence[tuple[Label, Matrix]], scale: ColourScale, columns: int = 3) -> Figure:
+    """Square matrices side by side on one colour scale, each with its title, the first row of each at the bottom.
+
+    All have the same rows and columns; only the outer plots carry their names.
+    """
+    chosen = tuple(plots)
+    rows = math.ceil(len(chosen) / columns)
+    everything = np.concatenate([np.ravel(matrix.values) for _, matrix in chosen])
+
+    def paint(palette: Palette) -> Drawing:
+        colours = mappable(scale, everything)
+        drawing = new_drawing(rows * ((WIDTH - 110) / columns + 30) + 30)
+        grid = drawing.subplots(rows, columns, squeeze=False)
+        for place, plot in enumerate(grid.flat):
+            if place >= len(chosen):
+                plot.set_axis_off()
+                continue
+            title, matrix = chosen[place]
+            paint_cells(plot, np.asarray(matrix.values, dtype=np.float64)[::-1], colours)
+            plot.set_aspect("equal")
+            plot.set_title(english(title), fontsize=SMALL, color=palette.ink, loc="left")
+            _name_outer_cells(plot, matrix, (place % columns == 0, place + columns >= len(chosen)), palette)
+        paint_bar(drawing, list(grid.flat), colours, scale, palette)
+        return drawing
+
+    words = [scale.label]
+    table: dict[str, list[Cell]] = {"panel": []}
+    for title, matrix in chosen:
+        words += [title, matrix.row_title, matrix.column_title, *matrix.rows, *matrix.columns]
+        cells = _table(matrix, np.asarray(matrix.values, dtype=np.float64), scale)
+        table["panel"] += [english(title)] * len(cells["row"])
+        for name, column in cells.items():
+            table.setdefault(name, []).extend(column)
+    caption = with_note(heading.caption, say("Layer 0 is at the bottom."))
+    return Figure(heading.name, heading.title, caption, paint, texts_of(words), table)
 
 
 def attention_map(
@@ -79,6 +120,18 @@ def attention_map(
     return heatmap(heading, matrix, scale or ColourScale(say("attention weight"), low=0.0))
 
 
+def cross_map(
+    heading: Heading,
+    weights: Real[np.ndarray, "query key"],
+    tokens: tuple[Sequence[str], Sequence[str]],
+    scale: ColourScale,
+) -> Figure:
+    """Attention of one head from one text (`tokens[0]`, down) to another (`tokens[1]`, across)."""
+    queries, keys = (tuple(token_label(token) for token in text) for text in tokens)
+    matrix = Matrix(weights, queries, keys, say("query (attends from)"), say("key (attends to)"))
+    return heatmap(heading, matrix, scale)
+
+
 def _without_future(values: Real[np.ndarray, "row column"]) -> Real[np.ndarray, "row column"]:
     return _blank_future(values, 0)
 
@@ -95,6 +148,16 @@ def _height_of(matrix: Matrix) -> int:
     names = 30 + min(longest, _LONGEST_LABEL) * 6
     square = rows * min(46.0, (WIDTH - 220) / max(columns, 1))
     return int(min(max(square, rows * 14 if rows <= 48 else 0, 120), 760) + names)
+
+
+def _frame_cells(plot: Plot, cells: Sequence[tuple[int, int]]) -> None:
+    """A frame of dark on light around each cell, so that it shows on every colour."""
+    from matplotlib.patches import Rectangle
+
+    for row, column in cells:
+        for colour, width in (("#ffffff", 3.2), ("#c2185b", 1.6)):
+            frame = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour, linewidth=width, zorder=3)
+            plot.add_patch(frame)
 
 
 def _name_cells(plot: Plot, matrix: Matrix, palette: Palette) -> None:
@@ -115,6 +178,22 @@ def _name_cells(plot: Plot, matrix: Matrix, palette: Palette) -> None:
         plot.tick_params(axis="x", labelrotation=90)
     plot.set_xlabel(english(matrix.column_title), fontsize=NORMAL)
     plot.set_ylabel(english(matrix.row_title), fontsize=NORMAL)
+
+
+def _name_outer_cells(plot: Plot, matrix: Matrix, outer: tuple[bool, bool], palette: Palette) -> None:
+    """Names on the left edge where the first of `outer` says so, below where the second does; few, evenly spread."""
+    quieten(plot, palette, frame=False)
+    plot.tick_params(length=0, labelsize=SMALL - 1)
+    is_left, is_low = outer
+    rows, columns = matrix.values.shape
+    across = range(0, columns, max(1, math.ceil(columns / _MOST_SMALL)))
+    upwards = range(0, rows, max(1, math.ceil(rows / _MOST_SMALL)))
+    plot.set_xticks(across, [shortened(english(matrix.columns[i]), 6) if is_low else "" for i in across])
+    plot.set_yticks(
+        [rows - 1 - i for i in upwards], [shortened(english(matrix.rows[i]), 6) if is_left else "" for i in upwards]
+    )
+    plot.set_xlabel(english(matrix.column_title) if is_low else "", fontsize=SMALL)
+    plot.set_ylabel(english(matrix.row_title) if is_left else "", fontsize=SMALL)
 
 
 def _every(count: int, pixels_each: float) -> int:

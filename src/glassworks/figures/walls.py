@@ -11,7 +11,7 @@ from jaxtyping import Real
 
 from glassworks.core.text import say
 from glassworks.figures.canvas import SMALL, WIDTH, new_drawing
-from glassworks.figures.colours import ColourScale, mappable, paint_bar, paint_cells
+from glassworks.figures.colours import ColourScale, mappable, paint_bar
 from glassworks.figures.figure import Cell, Figure, Heading
 from glassworks.figures.labels import texts_of, with_note
 from glassworks.figures.palette import Palette
@@ -19,6 +19,8 @@ from glassworks.figures.words import Label, english, printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
+
+_TITLE, _GAP = 22, 8  # pixels above a tile, and between two
 
 
 @dataclass(frozen=True)
@@ -47,28 +49,33 @@ def wall(
     shown = given[::-1] if bottom_up else given
     everything = np.concatenate([tile.values.ravel() for row in given for tile in row])
     columns = max(len(row) for row in shown)
-    side = min((WIDTH - 92) / columns - 8, 190)
+    placed = {(row, column): tile for row, tiles in enumerate(shown) for column, tile in enumerate(tiles)}
+    side = min((WIDTH - 92) / columns - _GAP, 190)
 
     def paint(palette: Palette) -> Drawing:
+        from matplotlib.collections import PatchCollection
+        from matplotlib.patches import Rectangle
+
         colours = mappable(scale, everything)
-        drawing = new_drawing(len(shown) * (side + 22) + 10, columns * (side + 8) + 92)
-        grid = drawing.subplots(len(shown), columns, squeeze=False)
-        for place, plot in enumerate(grid.flat):
-            row, column = divmod(place, columns)
-            plot.set_xticks([])
-            plot.set_yticks([])
-            for spine in plot.spines.values():
-                spine.set_color(palette.grid)
-                spine.set_linewidth(0.7)
-            if column >= len(shown[row]):
-                plot.set_axis_off()
-                continue
-            tile = shown[row][column]
-            paint_cells(plot, tile.values, colours)
-            plot.set_facecolor("none")
+        height, width = len(shown) * (side + _TITLE), columns * (side + _GAP)
+        drawing = new_drawing(height + 10, width + 92)
+        # All tiles share one plot, in pixels: hundreds of plots would take ten seconds to draw.
+        plot = drawing.add_subplot(xlim=(0, width), ylim=(height, 0))
+        plot.set_axis_off()
+        frames: list[Rectangle] = []
+        for (row, column), tile in placed.items():
+            left, top = column * (side + _GAP) + _GAP / 2, row * (side + _TITLE) + _TITLE
+            frames.append(Rectangle((left, top), side, side))
+            cells = colours.to_rgba(np.ma.masked_invalid(tile.values), bytes=True)
+            plot.imshow(cells, interpolation="none", aspect="auto", extent=(left, left + side, top + side, top))
             words = " ".join(part for part in (english(tile.label), printable(tile.note)) if part)
-            plot.set_title(shortened(words, max(4, int(side / 5.4))), fontsize=SMALL - 1, color=palette.ink, pad=2)
-        paint_bar(drawing, list(grid.flat), colours, scale, palette)
+            plot.text(
+                left + side / 2, top - 3, shortened(words, max(4, int(side / 5.4))),
+                ha="center", va="bottom", fontsize=SMALL - 1, color=palette.ink,
+            )  # fmt: skip
+        plot.add_collection(PatchCollection(frames, facecolor="none", edgecolor=palette.grid, linewidth=0.7))
+        plot.set(xlim=(0, width), ylim=(height, 0))
+        paint_bar(drawing, plot, colours, scale, palette)
         return drawing
 
     note = say("The lowest row is layer 0.") if bottom_up else None

@@ -21,6 +21,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
@@ -32,9 +33,17 @@ from glassworks.anatomy.tokens import TokenBatch
 from glassworks.core.errors import InvalidInput
 from glassworks.core.text import Text, say
 from glassworks.evidence.measurements import Measurement
-from glassworks.evidence.statistics import Interval, interval_over_seeds
+from glassworks.evidence.statistics import Interval
 from glassworks.figures import Axes, Dot, Figure, Heading, dots
-from glassworks.instruments.base import Instrument
+from glassworks.instruments.base import (
+    Instrument,
+    Stack,
+    interval_over_texts,
+    layers_of,
+    stacked_heading,
+    stacked_name,
+    text_of,
+)
 from glassworks.tensors.seeds import Seed
 
 SCORES = ("previous_token", "duplicate_token", "induction", "first_token")
@@ -45,65 +54,89 @@ class HeadScores(Instrument):
     """Previous-token, duplicate, induction and first-token-sink scores of every head, beside chance."""
 
     kind: Literal["head_scores"] = "head_scores"
+    stack: Stack = ""
+    """Which stack of an encoder-decoder: its decoder's, or "encoder"."""
     shown: int = Field(default=4, ge=1)
     """How many heads of each score the figure shows, the best first."""
 
     def sites(self, anatomy: Anatomy) -> tuple[Site, ...]:
         """The pattern of every layer that has attention."""
-        return tuple(Site("mixer.pattern", i) for i, layer in enumerate(anatomy.layers) if layer.attention != "none")
+        layers = layers_of(anatomy, self.stack)
+        return tuple(
+            Site("mixer.pattern", i, stack=self.stack) for i, layer in enumerate(layers) if layer.attention != "none"
+        )
 
-    def read(self, subject: Subject, batch: TokenBatch, activations: Activations | None = None) -> Measurement:
-        """Scores by kind, layer and head.
-
-        NaN where no query of the batch has the score (no token repeats).
-        """
+    def fold(self, subject: Subject) -> "_Attention":
+        """An empty gathering; raises InvalidInput where no attention can be read."""
         sites = self.sites(subject.anatomy)
         if not sites:
             raise InvalidInput(say("the model has no attention that can be read"))
-        found = self._captured(subject, batch, activations)
-        targets = head_targets(batch)
-        causal = subject.anatomy.causal
-        heads = max(found[site.name].shape[1] for site in sites)
-        values = np.full((len(SCORES), len(sites), heads, len(QUANTITIES)), np.nan)
-        chance = {name: scored(uniform_map(batch, causal), target) for name, target in targets.items()}
-        for row, site in enumerate(sites):
-            pattern = found[site.name].float().cpu()
-            for index, name in enumerate(SCORES):
-                given = scored(pattern, targets[name])
-                for head in range(pattern.shape[1]):
-                    interval = _interval(given[:, head])
-                    level = _interval(chance[name][:, 0]).mean
-                    values[index, row, head] = (
-                        interval.mean,
-                        interval.low,
-                        interval.high,
-                        level,
-                        interval.count,
-                    )
-        return Measurement(
-            name="head_scores",
-            says=say("share of a head's attention that goes where a known kind of head sends it"),
-            values=values,
-            dims=("score", "layer", "head", "quantity"),
-            coords={
-                "score": SCORES,
-                "layer": tuple(site.layer or 0 for site in sites),
-                "head": tuple(range(heads)),
-                "quantity": QUANTITIES,
-            },
-            unit="probability",
-            caveats=_caveats(batch, values),
-            columns={"quantity": "value, its 95 % interval, the score of uniform attention, count averaged"},
-        )
+        causal = all(layer.causal for layer in layers_of(subject.anatomy, self.stack))
+        return _Attention(sites, self.stack, causal)
 
     def draw(self, measurement: Measurement) -> Figure:
         """The best heads of each score above chance, with intervals."""
         heading = Heading(
             "head-scores",
             say("What the heads look for"),
-            say("The best heads of each kind, with 95 % intervals; chance is what uniform attention scores."),
+            say(
+                "The best heads of each kind, with 95 % intervals; chance is what uniform attention scores. A score says where a head looks, not what it is for."
+            ),
         )
-        return draw_scores(heading, measurement, self.shown)
+        return draw_scores(stacked_heading(heading, self.stack), measurement, self.shown)
+
+
+class _Attention:
+    """The scores of every head on every text; of the first text those of every query too."""
+
+    def __init__(self, sites: tuple[Site, ...], stack: Stack, causal: bool) -> None:
+        self._sites, self._causal = sites, causal
+        self._stack: Stack = stack
+        self._means: list[NDArray[np.float64]] = []
+        self._levels: list[NDArray[np.float64]] = []
+        self._first: NDArray[np.float64] | None = None
+
+    def add(self, batch: TokenBatch, seen: Activations) -> None:
+        """Takes in the maps of every text of a piece."""
+        batch = text_of(batch, self._stack)
+        targets = head_targets(batch)
+        uniform = uniform_map(batch, self._causal)
+        levels = np.stack([scored(uniform, targets[name])[:, 0].numpy() for name in SCORES], 1)
+        heads = max(seen[site.name].shape[1] for site in self._sites)
+        shares = np.full((len(batch.ids), len(SCORES), len(self._sites), heads, batch.ids.shape[1]), np.nan)
+        for row, site in enumerate(self._sites):
+            pattern = seen[site.name].float().cpu()
+            for index, name in enumerate(SCORES):
+                shares[:, index, row, : pattern.shape[1]] = scored(pattern, targets[name]).numpy()
+        if self._first is None:
+            self._first = shares[0]
+        self._means += list(_mean_of_known(shares))
+        self._levels += list(_mean_of_known(levels))
+
+    def measurement(self) -> Measurement:
+        """Scores by kind, layer and head; NaN where no query has the score (no token repeats)."""
+        assert self._first is not None, "no text was taken in"
+        rows = self._first[None] if len(self._means) == 1 else np.stack(self._means)[..., None]
+        values: NDArray[np.float64] = np.full((*self._first.shape[:3], len(QUANTITIES)), np.nan)
+        chance = _mean_of_known(np.stack(self._levels, -1))
+        for place in np.ndindex(*values.shape[:3]):
+            found = interval_over_texts([text[place] for text in rows])
+            values[place] = (found.mean, found.low, found.high, chance[place[0]], found.count)
+        return Measurement(
+            name=stacked_name("head_scores", self._stack),
+            says=say("share of a head's attention that goes where a known kind of head sends it"),
+            values=values,
+            dims=("score", "layer", "head", "quantity"),
+            coords={
+                "score": SCORES,
+                "layer": tuple(site.layer or 0 for site in self._sites),
+                "head": tuple(range(values.shape[2])),
+                "quantity": QUANTITIES,
+            },
+            unit="probability",
+            caveats=_caveats(len(self._means), values),
+            columns={"quantity": "value, its 95 % interval, the score of uniform attention, count averaged"},
+        )
 
 
 def draw_scores(heading: Heading, measurement: Measurement, shown: int) -> Figure:
@@ -220,17 +253,17 @@ def scored(pattern: Tensor, target: Tensor) -> Float[Tensor, "batch head query"]
     return torch.where(defined, share, torch.full_like(share, float("nan")))
 
 
-def _interval(scored: Float[Tensor, "batch query"]) -> Interval:
-    values = scored.double().numpy()
-    if len(values) == 1:
-        return interval_over_seeds(values[0])
-    known = [row[~np.isnan(row)].mean() for row in values if not np.isnan(row).all()]
-    return interval_over_seeds(np.asarray(known, dtype=np.float64))
+def _mean_of_known(values: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means over the last axis without NaN; NaN where nothing else is there."""
+    known = ~np.isnan(values)
+    count = known.sum(-1)
+    total = np.where(known, values, 0).sum(-1, dtype=np.float64)
+    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
 
 
-def _caveats(batch: TokenBatch, values: np.ndarray) -> tuple[Text, ...]:
+def _caveats(texts: int, values: np.ndarray) -> tuple[Text, ...]:
     caveats = [say("Attention shows where information is read from, not that it is used.")]
-    if batch.ids.shape[0] == 1:
+    if texts == 1:
         caveats.append(say("One sequence: the interval is over its queries, which are not independent."))
     if np.isnan(values[SCORES.index("duplicate_token"), ..., 0]).all():
         caveats.append(say("No token repeats in this text, so duplicate-token and induction scores are not defined."))

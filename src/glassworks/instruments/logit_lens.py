@@ -1,18 +1,16 @@
 """Logit lens: what the model would say if it stopped after each half layer (nostalgebraist 2020)."""
 
-import copy
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from glassworks.anatomy.calls import stream_of
 from glassworks.anatomy.capture import Activations
-from glassworks.anatomy.places import Anatomy, module_at
+from glassworks.anatomy.places import Anatomy
 from glassworks.anatomy.sites import Site, why_missing
 from glassworks.anatomy.subject import Subject
 from glassworks.anatomy.tokens import TokenBatch
@@ -21,14 +19,18 @@ from glassworks.core.text import Text, say
 from glassworks.evidence.measurements import Measurement
 from glassworks.figures import ColourScale, Figure, Heading, LensGrid, lens_grid
 from glassworks.instruments.base import Instrument, numbered, unnumbered
+from glassworks.instruments.readout import Readout
 
-QUANTITIES = ("entropy", "rank of final", "rank of true", "probability of true")
+QUANTITIES = ("entropy", "divergence from final", "rank of final", "rank of true", "probability of true")
+IMPOSSIBLE = -1e30
+# More rows of two lines each would make a figure longer than a page.
+MOST_ROWS = 36
 
 
 class LogitLens(Instrument):
     """The residual stream after each half layer, read through final norm and head in float32.
 
-    Entropy in nats; rank 1 is the top. "final" is the token the whole model puts first, "true" the one that
+    Entropy and Kullback-Leibler divergence KL(final || here) in nats; rank 1 is the top. "final" is the token the whole model puts first, "true" the one that
     comes next in the text (for a model that looks ahead: the one that stands there).
     """
 
@@ -45,9 +47,7 @@ class LogitLens(Instrument):
 
     def read(self, subject: Subject, batch: TokenBatch, activations: Activations | None = None) -> Measurement:
         """Entropy, ranks, top tokens and their probabilities, by stage and position."""
-        anatomy = subject.anatomy
-        if not anatomy.head and not anatomy.tied_head:
-            raise InvalidInput(say("the model has no head, so there is nothing to read the stream with"))
+        anatomy, readout = subject.anatomy, Readout.of(subject)
         if self.sequence >= batch.ids.shape[0]:
             raise InvalidInput(
                 say("there is no such sequence"),
@@ -58,12 +58,10 @@ class LogitLens(Instrument):
         sites = self.sites(anatomy)
         real = batch.real[self.sequence].cpu()
         ids = batch.ids[self.sequence].cpu()[real]
-        read = float32_readout(subject)
+        top = min(self.top, anatomy.vocabulary)
         with torch.no_grad():
             streams = [found[site.name][self.sequence][real.to(found[site.name].device)] for site in sites]
-            logits = torch.stack([read(stream.float()[None])[0] for stream in streams]).cpu()
-        top = min(self.top, anatomy.vocabulary)
-        values, tokens = _quantities(logits, _true_tokens(ids, anatomy.causal), top)
+            values, tokens = _quantities(readout, streams, true_tokens(ids, anatomy.causal), top)
         labels = batch.labels if self.sequence == 0 else subject.labels(batch.ids[self.sequence].tolist())
         names = tuple(label for label, is_real in zip(numbered(labels), real.tolist(), strict=True) if is_real)
         texts = {f"token {token}": subject.labels([token])[0] for token in sorted(set(tokens.flatten().tolist()))}
@@ -83,25 +81,39 @@ class LogitLens(Instrument):
             },
             unit="nats, ranks, probabilities",
             caveats=anatomy.notes,
-            columns=texts | {"quantity": "entropy in nats; rank 1 is the top; token ids, explained under `token …`"},
+            columns=texts
+            | {
+                "quantity": "entropy and KL(final || here) in nats; rank 1 is the top; token ids, explained under `token …`"
+            },
         )
 
     def draw(self, measurement: Measurement) -> Figure:
         """A grid: top token in each cell, coloured by entropy, its probability below."""
+        kept = _drawn_stages([str(stage) for stage in measurement.coords["stage"]])
         quantities = measurement.coords["quantity"]
-        entropy = measurement.values[..., quantities.index("entropy")]
-        token = measurement.values[..., quantities.index("token 1")]
-        probability = measurement.values[..., quantities.index("probability 1")]
+        entropy, token, probability = (
+            measurement.values[kept, :, quantities.index(name)] for name in ("entropy", "token 1", "probability 1")
+        )
         words = tuple(tuple(measurement.columns.get(f"token {int(t)}", str(int(t))) for t in row) for row in token)
         second = tuple(tuple(f"{p:.0%}" for p in row) for row in probability)
-        heading = Heading(
-            "logit-lens",
-            say("What the model would say after each half layer"),
-            say("The top token at each place, with its probability; the colour is the prediction's entropy."),
+        caption = say(
+            "The top token at each place, with its probability; the colour is the prediction's entropy. Early layers need not speak the last one's language: what is not read here may still be there."
         )
-        stages: tuple[Text, ...] = tuple(stage_label(str(stage)) for stage in measurement.coords["stage"])
+        if len(kept) < len(measurement.coords["stage"]):
+            rest = say("Drawn are {count} of {total} stages.", count=len(kept), total=len(measurement.coords["stage"]))
+            caption = say("{first} {second}", first=caption, second=rest)
+        heading = Heading("logit-lens", say("What the model would say after each half layer"), caption)
+        stages: tuple[Text, ...] = tuple(stage_label(str(measurement.coords["stage"][place])) for place in kept)
         grid = LensGrid(unnumbered(measurement.coords["position"]), stages, words, entropy, second)
         return lens_grid(heading, grid, ColourScale(say("entropy (nats)"), low=0.0))
+
+
+def _drawn_stages(stages: Sequence[str]) -> list[int]:
+    """The stages that a figure has room for: all, or the ends of layers, or every so many of those with the last."""
+    if len(stages) <= MOST_ROWS:
+        return list(range(len(stages)))
+    ends = [place for place, stage in enumerate(stages) if not stage.endswith("attention")]
+    return ends[:: -(-len(ends) // MOST_ROWS) * -1][::-1]
 
 
 def stage_name(site: Site) -> str:
@@ -119,27 +131,7 @@ def stage_label(stage: str) -> Text:
     return say("{layer} after attention", layer=layer) if half else say("{layer} end", layer=layer)
 
 
-def float32_readout(subject: Subject) -> Callable[[Tensor], Tensor]:
-    """Final norm and head as the model applies them, in float32 whatever the model runs in."""
-    model, anatomy = subject.model, subject.anatomy
-    modules: list[nn.Module] = [module_at(model, path) for path in anatomy.readout]
-    if any(p.dtype not in (torch.float32, torch.float64) for module in modules for p in module.parameters()):
-        modules = [copy.deepcopy(module).float() for module in modules]
-    exact = next((p.dtype for module in modules for p in module.parameters()), torch.float32)
-    table = next(p for p in module_at(model, anatomy.embedding).parameters() if p.ndim == 2)
-
-    def read(stream: Tensor) -> Tensor:
-        state = stream.to(exact)
-        for module in modules:
-            found = stream_of(module(state))
-            assert found is not None
-            state = found
-        return state @ table.to(exact).t() if anatomy.tied_head else state
-
-    return read
-
-
-def _true_tokens(ids: Int[Tensor, " position"], causal: bool) -> Int[Tensor, " position"]:
+def true_tokens(ids: Int[Tensor, " position"], causal: bool) -> Int[Tensor, " position"]:
     """The token to be said at each position; -1 where the text does not tell."""
     if not causal:
         return ids
@@ -147,24 +139,36 @@ def _true_tokens(ids: Int[Tensor, " position"], causal: bool) -> Int[Tensor, " p
 
 
 def _quantities(
-    logits: Float[Tensor, "stage position vocabulary"], true: Int[Tensor, " position"], top: int
+    readout: Readout, streams: Sequence[Float[Tensor, "position width"]], true: Int[Tensor, " position"], top: int
 ) -> tuple[np.ndarray, Int[Tensor, "stage position top"]]:
-    logs = torch.log_softmax(logits.double(), -1)
-    probabilities = logs.exp()
-    entropy = -(probabilities * logs.masked_fill(probabilities == 0, 0.0)).sum(-1)
-    final = logs[-1].argmax(-1)
-    known = true >= 0
-    nothing = torch.full_like(entropy, float("nan"))
-    places = true.clamp_min(0)
-    rank_true = torch.where(known, _rank(logs, places), nothing)
-    chance_true = torch.where(known, probabilities.gather(-1, places.expand(len(logs), -1)[..., None])[..., 0], nothing)
-    best = logs.topk(top, dim=-1)
-    columns = [entropy, _rank(logs, final), rank_true, chance_true]
-    for place in range(top):
-        columns += [best.indices[..., place].double(), best.values[..., place].exp()]
-    return torch.stack(columns, -1).numpy(), best.indices
+    """Stage by stage, since the logits of all stages at once would not fit for a large vocabulary."""
+    last = _logs(readout, streams[-1])
+    final, probability = last.argmax(-1), last.exp()
+    known, places = (true >= 0).to(last.device), true.clamp_min(0).to(last.device)
+    rows: list[Tensor] = []
+    tokens: list[Tensor] = []
+    for stream in streams:
+        logs = _logs(readout, stream)
+        own = logs.gather(-1, places[:, None])[:, 0]
+        best = logs.topk(top, dim=-1)
+        columns = [
+            -torch.linalg.vecdot(logs.exp(), logs),
+            torch.linalg.vecdot(probability, last) - torch.linalg.vecdot(probability, logs),
+            _rank(logs, final),
+            torch.where(known, _rank(logs, places), torch.nan),
+            torch.where(known, own.exp(), torch.nan),
+        ]
+        for place in range(top):
+            columns += [best.indices[:, place].to(logs.dtype), best.values[:, place].exp()]
+        rows.append(torch.stack([column.double() for column in columns], -1).cpu())
+        tokens.append(best.indices.cpu())
+    return torch.stack(rows).numpy(), torch.stack(tokens)
 
 
-def _rank(logs: Tensor, token: Int[Tensor, " position"]) -> Tensor:
-    own = logs.gather(-1, token.expand(len(logs), -1)[..., None])
-    return (logs > own).sum(-1).double() + 1
+def _logs(readout: Readout, stream: Float[Tensor, "position width"]) -> Float[Tensor, "position vocabulary"]:
+    """Log-probabilities; what is impossible has a finite one, so that nothing times it is nothing and not NaN."""
+    return torch.log_softmax(readout(stream.float()), -1).clamp_min_(IMPOSSIBLE)
+
+
+def _rank(logs: Float[Tensor, "position vocabulary"], token: Int[Tensor, " position"]) -> Float[Tensor, " position"]:
+    return (logs > logs.gather(-1, token[:, None])).sum(-1).to(logs.dtype) + 1

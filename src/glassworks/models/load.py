@@ -1,6 +1,7 @@
 """From whatever a person has (folder, hub name, file, live model) to a Subject, or to one clear error."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ from glassworks.anatomy import Alphabet, Origin, Subject
 from glassworks.core.errors import BrokenFile, InvalidInput, NotFound
 from glassworks.core.files import read_json
 from glassworks.core.spec import Spec
-from glassworks.core.text import say
+from glassworks.core.text import Text, say
 from glassworks.models.folders import check_folder, tokenizer_in
+from glassworks.models.gallery import GALLERY, Entry, located
+from glassworks.models.gallery.keeping import origin_of
+from glassworks.models.gallery.readings import read_gguf
 from glassworks.models.llama2c import read_llama2c, tokenizer_beside
 from glassworks.models.min_gpt import read_min_gpt
-from glassworks.models.pretrained import Wanted, pretrained, pretrained_tokenizer
+from glassworks.models.pretrained import Wanted, packed, pretrained, pretrained_tokenizer
 from glassworks.tensors.devices import choose_device, choose_dtype
 
 WorldReader = Callable[[dict[str, Any]], Spec | None]
@@ -34,9 +38,9 @@ def load(
     trust_remote_code: bool = False,
     world_reader: WorldReader | None = None,
 ) -> Subject:
-    """A Subject from a model folder, a hub name, a llama2.c or minGPT file, or a live model.
+    """A Subject from a model folder, a gallery or hub name, a llama2.c, minGPT or GGUF file, or a live model.
 
-    `world.json` in a folder may hold an alphabet and a task; `world_reader` turns the task into a spec. A
+    Gallery models are not fetched here: `glassworks models get NAME` does that. `world.json` in a folder may hold an alphabet and a task; `world_reader` turns the task into a spec. A
     live model stays where and as it is unless device or dtype is named. Raises NotFound, BrokenFile or
     InvalidInput.
     """
@@ -52,20 +56,52 @@ def load(
     if isinstance(source, Path) or _looks_like_a_path(source):
         raise NotFound(
             say("{path} is not there", path=str(source)),
-            right=say("a folder with config.json and model.safetensors, or a name on the hub"),
-            next_command="glassworks runs list",
+            right=say("a folder with config.json and model.safetensors, or a name of the gallery or the hub"),
+            next_command="glassworks models list",
         )
-    model = pretrained(source, wanted)
-    origin = Origin(source, source=f"https://huggingface.co/{source}", revision=revision or "")
-    return Subject.of(model, pretrained_tokenizer(source, wanted), origin=origin)
+    if source.lower() in GALLERY:
+        return _from_gallery(GALLERY[source.lower()], wanted)
+    return _from_hub(source, wanted)
 
 
 def _live(model: nn.Module, device: str, dtype: str) -> Subject:
+    kinds = {parameter.dtype for parameter in model.parameters()}
+    # Packed integers and the eight-bit floats, which torch stores but does not compute with.
+    strange = [kind for kind in kinds if not kind.is_floating_point or kind.itemsize < 2]
+    if strange:
+        raise packed(type(model).__name__, str(strange[0]).removeprefix("torch."))
     if device != "auto":
         model = model.to(choose_device(device))
     if dtype != "auto":
         model = model.to(choose_dtype(dtype))
     return Subject.of(model)
+
+
+def _from_gallery(entry: Entry, wanted: Wanted) -> Subject:
+    folder = located(entry)
+    if folder is None:
+        raise NotFound(
+            say("{name} of the gallery is not on this machine", name=entry.name),
+            right=say("to fetch it once; it is under the licence {licence}", licence=entry.licence),
+            next_command=f"glassworks models get {entry.name}",
+        )
+    subject = _from_folder(folder, wanted, None)
+    return replace(subject, origin=replace(subject.origin, name=entry.name))
+
+
+def _from_hub(name: str, wanted: Wanted) -> Subject:
+    model = pretrained(name, wanted)
+    notes: tuple[Text, ...] = ()
+    try:
+        tokenizer = pretrained_tokenizer(name, wanted)
+    except NotFound as problem:
+        # The model itself was found, so only its tokenizer is missing, or a library that it needs.
+        tokenizer, notes = (
+            None,
+            (say("no tokenizer could be read ({reason}): prompts are token ids", reason=problem.given),),
+        )
+    origin = Origin(name, source=f"https://huggingface.co/{name}", revision=wanted.revision or "", notes=notes)
+    return Subject.of(model, tokenizer, origin=origin)
 
 
 def _from_folder(folder: Path, wanted: Wanted, world_reader: WorldReader | None) -> Subject:
@@ -82,8 +118,26 @@ def _from_folder(folder: Path, wanted: Wanted, world_reader: WorldReader | None)
     if tokenizer is None and tokenizer_in(folder):
         tokenizer = pretrained_tokenizer(str(folder), wanted)
     world = world_reader(task) if world_reader is not None and task is not None else None
-    origin = Origin(folder.resolve().name, source=str(folder.resolve()))
-    return Subject.of(model, tokenizer, origin=origin, world=world)
+    return Subject.of(model, tokenizer, origin=_origin(folder.resolve()), world=world)
+
+
+def _origin(folder: Path) -> Origin:
+    """Where a folder's weights come from: what `models get` wrote beside them, or the folder itself."""
+    match origin_of(folder):
+        case {"name": str(name), "source": str(source), "version": str(version), "licence": str(licence)} as found:
+            notes = [
+                say("weights from {source}, licence {licence}", source=found.get("package", source), licence=licence)
+            ]
+            if found.get("raw_text_begins_with"):
+                notes.append(
+                    say(
+                        "raw text begins with {token} here, as in this model's training; its publisher's tokenizer puts nothing there",
+                        token=found["raw_text_begins_with"],
+                    )
+                )
+            return Origin(name, source, version, tuple(notes))
+        case _:
+            return Origin(folder.name, source=str(folder))
 
 
 def _world(path: Path) -> tuple[Alphabet | None, dict[str, Any] | None]:
@@ -115,6 +169,9 @@ def _from_file(path: Path, wanted: Wanted) -> Subject:
         model = read_llama2c(path)
         tokenizer: Any = tokenizer_beside(path, model.config.vocab_size)
         return Subject.of(_placed(model, wanted), tokenizer, origin=origin)
+    if path.suffix == ".gguf":
+        model, tokenizer = read_gguf(path)
+        return Subject.of(_placed(model, wanted), tokenizer, origin=origin)
     if path.suffix == ".json" and path.name != "config.json":
         return Subject.of(_placed(read_min_gpt(path), wanted), origin=origin)
     if path.name == "config.json" or path.suffix == ".safetensors":
@@ -124,7 +181,9 @@ def _from_file(path: Path, wanted: Wanted) -> Subject:
         )
     raise InvalidInput(
         say("{path} is no kind of model file known here", path=str(path)),
-        right=say("a folder with config.json and model.safetensors, a llama2.c .bin, or minGPT weights as .json"),
+        right=say(
+            "a folder with config.json and model.safetensors, a .gguf file, a llama2.c .bin, or minGPT weights as .json"
+        ),
     )
 
 
@@ -136,7 +195,7 @@ def _looks_like_a_path(source: str) -> bool:
     """Hub names are `name` or `owner/name`; the rest, and children of a folder that exists, are paths."""
     if source.startswith((".", "/", "~")) or "\\" in source or source.count("/") > 1 or source.endswith("/"):
         return True
-    if Path(source).suffix in (".bin", ".json", ".safetensors", *PICKLE_ENDINGS):
+    if Path(source).suffix in (".bin", ".gguf", ".json", ".safetensors", *PICKLE_ENDINGS):
         return True
     parent, _, name = source.rpartition("/")
     return bool(name) and bool(parent) and Path(parent).is_dir()

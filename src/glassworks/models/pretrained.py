@@ -17,9 +17,10 @@ from transformers import (
     AutoTokenizer,
 )
 
-from glassworks.core.errors import BrokenFile, GlassworksError, InvalidInput, NotFound
+from glassworks.core.errors import BrokenFile, GlassworksError, InvalidInput, NotFound, nearest
 from glassworks.core.text import say
-from glassworks.models.quiet import quiet_bars
+from glassworks.models.gallery import GALLERY
+from glassworks.models.quiet import no_word_about_ties, quiet_bars
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,12 @@ class Wanted:
 
 def pretrained(source: str, wanted: Wanted) -> Any:
     """The model of a folder or hub name, safetensors only, ready to be read; missing weights are an error."""
-    with _told(source), quiet_bars():
+    with _told(source):
         config = AutoConfig.from_pretrained(source, **wanted.address)
+        quantised = dict(config.to_dict().get("quantization_config") or {})
+    if quantised:
+        raise packed(source, str(quantised.get("quant_method", "?")))
+    with _told(source), quiet_bars(), no_word_about_ties():
         model, report = _auto_class(config).from_pretrained(
             source,
             config=config,
@@ -64,9 +69,34 @@ def pretrained(source: str, wanted: Wanted) -> Any:
 
 
 def pretrained_tokenizer(source: str, wanted: Wanted) -> Any:
-    """The tokenizer of a folder or hub name."""
-    with _told(source), quiet_bars():
-        return AutoTokenizer.from_pretrained(source, **wanted.address)
+    """The tokenizer of a folder or hub name; NotFound where a hub gives none, InvalidInput for one that is not whole."""
+    try:
+        with quiet_bars():
+            return AutoTokenizer.from_pretrained(source, **wanted.address)
+    except MemoryError:
+        raise
+    except Exception as problem:  # its files are anyone's, and the library fails wherever it first needs what they lack
+        if not Path(source).is_dir() or _brings_code(problem):
+            raise _explained(source, problem) from None
+        raise InvalidInput(
+            say("the tokenizer of {source} cannot be read: {reason}", source=source, reason=_reason(problem)),
+            right=say(
+                "tokenizer.json as save_pretrained writes it, or no tokenizer at all: then prompts are token ids"
+            ),
+        ) from None
+
+
+def packed(source: str, method: str) -> InvalidInput:
+    """The refusal of quantised weights, whose layers cannot be read, edited or run again exactly."""
+    return InvalidInput(
+        say(
+            "the weights of {source} are quantised ({method}): its layers are packed numbers",
+            source=source,
+            method=method,
+        ),
+        right=say("the checkpoint before quantising, or a copy whose weights were turned back into floats"),
+        next_command="glassworks models list",
+    )
 
 
 def _auto_class(config: Any) -> Any:
@@ -118,7 +148,7 @@ def _told(source: str) -> Generator[None]:
 
 def _explained(source: str, problem: Exception) -> GlassworksError:
     reason = _first_line(problem)
-    if "trust_remote_code" in str(problem) or "custom code" in str(problem):
+    if _brings_code(problem):
         return InvalidInput(
             say("{source} brings its own program code, which is not run unless you ask for it", source=source),
             right=say("trust_remote_code=True, if you have read that code and trust it"),
@@ -128,12 +158,22 @@ def _explained(source: str, problem: Exception) -> GlassworksError:
             say("transformers cannot load {source}: {reason}", source=source, reason=reason),
             right=say("a folder saved by save_pretrained, of a kind that this transformers version knows"),
         )
+    close = nearest(source.lower(), GALLERY)
     return NotFound(
         say("no model {source}: there is no such folder here, and the hub gave none", source=source),
         given=reason,
-        right=say("an existing folder, or the full name of a model with safetensors on a hub that can be reached"),
-        next_command="glassworks doctor",
+        right=say("an existing folder, or the full name of a model with safetensors on a hub that can be reached")
+        if close is None
+        else say(
+            "{nearest} (nearest in the gallery), an existing folder, or the full name of a model on the hub",
+            nearest=close,
+        ),
+        next_command="glassworks doctor" if close is None else "glassworks models list",
     )
+
+
+def _brings_code(problem: Exception) -> bool:
+    return "trust_remote_code" in str(problem) or "custom code" in str(problem)
 
 
 def _reason(problem: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
@@ -378,15 +379,11 @@ def _runs(numbers: Sequence[int], protected: frozenset[int]) -> list[list[int]]:
 
 
 def _scaled(one: Variant) -> Variant:
-    return Variant(
-        "middle_repeat_scaled", one.plan, one.affected, one.start, None, 1, 1 / one.affected, protected=one.protected
-    )
+    return replace(one, strategy="middle_repeat_scaled", gain=1 / one.affected)
 
 
 def _renamed(one: Variant, strategy: str) -> Variant:
-    return Variant(
-        strategy, one.plan, one.affected, one.start, one.seed, one.loops, one.gain, one.second, one.protected
-    )
+    return replace(one, strategy=strategy)
 
 
 def _split(text: str) -> list[str]:

@@ -129,6 +129,14 @@ class Plan:
         used = set(self.executions)
         return tuple(number for number in range(depth) if number not in used)
 
+    def keeps(self, layer: int) -> bool:
+        """Whether a layer runs once and by itself, behind lower layers only and before higher ones only."""
+        if self.stages.count(Layer(layer)) != 1:
+            return False
+        place = self.stages.index(Layer(layer))
+        before, after = self.stages[:place], self.stages[place + 1 :]
+        return all(n < layer for n in _executions(before)) and all(n > layer for n in _executions(after))
+
     def check(self, depth: int, stack: str = "") -> None:
         """Raises InvalidInput where it names a layer that a stack of `depth` layers has not."""
         beyond = [number for number in self.executions if number >= depth]

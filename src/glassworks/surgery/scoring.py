@@ -17,8 +17,8 @@ from glassworks.anatomy import Subject
 from glassworks.core.files import write_atomically
 from glassworks.evaluation import Prepared, Scored, VectorPrepared
 from glassworks.evaluation.items import ItemBatch, batches, is_causal, read_scores
-from glassworks.surgery.execute import Schedule, execute, to_logits
 from glassworks.surgery.plans import Plan
+from glassworks.surgery.prefix_tree import Schedule, execute, to_logits
 from glassworks.surgery.slots import choose_stack
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,13 +17,12 @@ from glassworks.core.errors import BrokenFile, InvalidInput
 from glassworks.core.events import EventLog, Listener, Progressed, RunDone, RunStarted
 from glassworks.core.files import write_atomically
 from glassworks.core.runs import RunFolder
-from glassworks.core.spec import Spec
 from glassworks.core.text import say
 from glassworks.evaluation import MetricScore, Prepared, Scores, VectorPrepared, parse_benchmarks
 from glassworks.evaluation.items import ItemBatch
-from glassworks.surgery.execute import Cost, Schedule
-from glassworks.surgery.families import parse_families, variants_of
+from glassworks.surgery.choice import SweepChoice, SweepSpec
 from glassworks.surgery.plans import Plan, Variant
+from glassworks.surgery.prefix_tree import Cost, Schedule
 from glassworks.surgery.rows import COLUMNS, rows_of
 from glassworks.surgery.scoring import Arrays, Running, pieces_of, save_piece, score_piece, scored_items, vectors_of
 from glassworks.surgery.slots import choose_stack
@@ -34,48 +33,6 @@ if TYPE_CHECKING:
 # A piece is what a kill can lose: about a minute of work for the published set on a model of 135 million parameters.
 TOKENS_PER_PIECE = 512
 SECONDS_BETWEEN_NEWS = 1.0
-
-
-class SweepChoice(Spec):
-    """Which plans are scored on what, for any model."""
-
-    kind: Literal["sweep_choice"] = "sweep_choice"
-    plans: str = "painters"
-    """Plan families with commas between; "painters" is the published set."""
-    evals: str = "ppl"
-    """Benchmarks with commas between."""
-    limit: int | None = None
-    """Documents of each benchmark; None for all."""
-    seeds: int = 10
-    """Random orders for each start: seeds 0, 1, ..."""
-    protect: tuple[int, ...] = ()
-    """Layers that stay in their place."""
-    stack: str | None = None
-    """Of an encoder-decoder: "encoder" or "decoder"."""
-
-    def variants(self, depth: int) -> list[Variant]:
-        """All its plans for a stack of `depth` layers, each with its reason."""
-        beyond = [layer for layer in self.protect if not 0 <= layer < depth]
-        if beyond:
-            raise InvalidInput(
-                say("this model has no layer {number}", number=beyond[0]),
-                right=say("layers 0 to {last}", last=depth - 1),
-            )
-        return variants_of(parse_families(self.plans, self.seeds), depth, frozenset(self.protect))
-
-
-class SweepSpec(Spec):
-    """A sweep as a value: equal specs give equal numbers.
-
-    `model` is a name for people; `weights` is the digest of every parameter, `items` that of every scored token.
-    """
-
-    kind: Literal["sweep"] = "sweep"
-    model: str
-    weights: str
-    dtype: str
-    items: str
-    choice: SweepChoice
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +66,11 @@ class SweepOrder:
     @property
     def cost(self) -> Cost:
         """Layer runs asked for and done, over each batch of the benchmarks."""
-        return Cost.of([variant.plan for variant in self.variants])
+        cost = Cost.of([variant.plan for variant in self.variants])
+        # The whole model is run by itself before all others, which are compared with it.
+        depth = len(self.subject.anatomy.stacks[self.stack])
+        is_compared = any(isinstance(one, Prepared) for one in self.prepared)
+        return replace(cost, done=cost.done + depth) if is_compared else cost
 
 
 @dataclass(frozen=True)
@@ -155,23 +116,24 @@ def run_sweep(order: SweepOrder, options: SweepOptions) -> Sweep:
             _score(run, work, job, progress, options.schedule)
         scores = {job.prepared.name: _scores(run, work, job) for job in jobs}
         rows = rows_of(order.variants, scores, order.prepared)
-        _write_tables(run, rows, order.cost)
+        _write_tables(run, rows)
+        run.write_json("benchmarks.json", [_facts(job) for job in jobs])
+        run.write_json("cost.json", {"plans": order.cost.plans, "asked": order.cost.asked, "done": order.cost.done})
         seconds = time.perf_counter() - started
         run.events.emit(RunDone(seconds=seconds))
         run.seal()
     return Sweep(order.spec, run, rows, order.cost, seconds)
 
 
-def load_rows(run: Path) -> pd.DataFrame:
-    """The rows of a finished sweep, from its folder; needs no torch."""
-    import pandas as pd
+def scores_of(order: SweepOrder, run: RunFolder) -> dict[str, dict[Plan, Scores]]:
+    """The scores of a finished sweep, document by document: benchmark, then plan; read from its pieces.
 
-    path = run / "tables" / "rows.parquet"
-    if not path.is_file():
-        raise InvalidInput(
-            say("{path} holds no finished sweep", path=str(run)), right=say("the same `glassworks sweep` command again")
-        )
-    return pd.read_parquet(path)
+    Raises BrokenFile for a piece that is damaged or absent.
+    """
+    tokens = _tokens_per_piece(run, TOKENS_PER_PIECE)
+    work = _Work(order.subject, order.stack, order.plans)
+    jobs = [_Job(one, pieces_of(order.subject, one, tokens)) for one in order.prepared]
+    return {job.prepared.name: dict(_scores(run, work, job)) for job in jobs}
 
 
 def fingerprint(subject: Subject) -> str:
@@ -306,8 +268,22 @@ def _tokens_per_piece(run: RunFolder, wanted: int) -> int:
     return wanted
 
 
-def _write_tables(run: RunFolder, rows: pd.DataFrame, cost: Cost) -> None:
+def _facts(job: _Job) -> dict[str, object]:
+    """What a report says of a benchmark."""
+    one = job.prepared
+    return {
+        "name": one.name,
+        "metric": one.metric,
+        "chance": one.chance,
+        "documents": one.documents,
+        "data": one.data,
+        "tokens": job.tokens,
+        "batches": len(job.pieces),
+        "notes": [note.to_json() for note in one.notes],
+    }
+
+
+def _write_tables(run: RunFolder, rows: pd.DataFrame) -> None:
     run.write_bytes("tables/rows.csv", rows.to_csv(index=False).encode())
     write_atomically(run.path / "tables" / "rows.parquet", lambda path: rows.to_parquet(path, index=False))
     run.write_json("tables/rows.columns.json", COLUMNS)
-    run.write_json("cost.json", {"plans": cost.plans, "asked": cost.asked, "done": cost.done})

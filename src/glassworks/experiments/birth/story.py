@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 from glassworks.core.text import Text, say
-from glassworks.evidence.claims import Evidence, Outcome, Verdict, judge
+from glassworks.evidence.claims import Evidence
 from glassworks.experiments.birth.claims import CLAIMS
+from glassworks.experiments.telling import summary_of
 from glassworks.figures import Figure
 from glassworks.report.page import Section, SummaryLine, Table
 
@@ -44,31 +44,7 @@ HEADLINES = (
 
 def summary(evidence: Evidence) -> list[SummaryLine]:
     """How many claims hold, the headlines, and every claim that fails."""
-    verdicts = {verdict.claim: verdict for verdict in judge(CLAIMS, evidence)}
-    counts = Counter(verdict.outcome for verdict in verdicts.values())
-    total = say(
-        "Of {total} claims, {holds} hold, {part} hold in part, {fails} fail and {undecided} are undecided in this run.",
-        total=len(verdicts), holds=counts[Outcome.HOLDS], part=counts[Outcome.HOLDS_IN_PART],
-        fails=counts[Outcome.FAILS], undecided=counts[Outcome.UNDECIDED],
-    )  # fmt: skip
-    failed = [key for key, verdict in verdicts.items() if verdict.outcome is Outcome.FAILS and key not in HEADLINES]
-    told = [key for key in HEADLINES if verdicts[key].outcome is not Outcome.UNDECIDED] + failed
-    return [
-        SummaryLine(total, "verdicts"),
-        *(SummaryLine(_told(verdicts[key]), ANCHORS[key]) for key in told),
-    ]
-
-
-def _told(verdict: Verdict) -> Text:
-    match verdict.outcome:
-        case Outcome.HOLDS:
-            return say("{says} Found: {because}.", says=verdict.says, because=verdict.because)
-        case Outcome.HOLDS_IN_PART:
-            return say("{says} Found in part: {because}.", says=verdict.says, because=verdict.because)
-        case Outcome.FAILS:
-            return say("{says} Not found: {because}.", says=verdict.says, because=verdict.because)
-        case Outcome.UNDECIDED:
-            return say("{says} Undecided: {because}.", says=verdict.says, because=verdict.because)
+    return summary_of(CLAIMS, evidence, HEADLINES, ANCHORS)
 
 
 # Key, title, paragraphs and figure names of each section.

@@ -214,30 +214,23 @@ class _Waiting:
 
 
 def _layer_major(root: Node, stream: Tensor, run: Runner) -> Generator[tuple[Plan, Tensor]]:
-    """One layer for all that wait for it, then the next most wanted."""
+    """One layer for all that wait for it, then the one that is most wanted next."""
     arrived = [(root, stream)]
-    waiting: list[_Waiting] = []
+    waiting: dict[int, list[_Waiting]] = {}
     while arrived or waiting:
         for node, here in arrived:
             for plan in node.ends:
                 yield plan, here
-            arriving = [(node.after[stage], run_stage(stage, here, run)) for stage in node.others]
-            for following, output in arriving:
-                yield from _layer_major(following, output, run)
-            if node.layers:
-                waiting.append(_Waiting(node, here, set(node.layers)))
+            for stage in node.others:
+                yield from _layer_major(node.after[stage], run_stage(stage, here, run), run)
+            one = _Waiting(node, here, set(node.layers))
+            for layer in node.layers:
+                waiting.setdefault(layer, []).append(one)
         arrived = []
-        if not waiting:
-            return
-        wanted: dict[int, int] = {}
-        for one in waiting:
-            for layer in one.left:
-                wanted[layer] = wanted.get(layer, 0) + 1
-        layer = min(wanted, key=lambda number: (-wanted[number], number))
-        for one in waiting:
-            if layer in one.left:
+        if waiting:
+            layer = max(waiting, key=lambda number: (len(waiting[number]), -number))
+            for one in waiting.pop(layer):
                 arrived += _advanced(one, layer, run)
-        waiting = [one for one in waiting if one.left]
 
 
 def _advanced(one: _Waiting, layer: int, run: Runner) -> list[tuple[Node, Tensor]]:

@@ -1,0 +1,25 @@
+"""The options of `glassworks models`."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from tyro.conf import Positional
+
+from glassworks.cli.arguments import Json, Lang, Offline, argument
+from glassworks.core.text import say
+
+
+@dataclass(frozen=True)
+class Models:
+    """Pretrained models by name."""
+
+    action: Annotated[
+        Positional[Literal["list", "get"]],
+        argument(say("list what there is and what is here; get one: fetched once, checked, kept for every later use.")),
+    ] = "list"
+    name: Annotated[Positional[str | None], argument(say("A name of the list, e.g. smollm2-135m."), metavar="NAME")] = (
+        None
+    )
+    json: Json = False
+    offline: Offline = False
+    lang: Lang = None

@@ -1,0 +1,1 @@
+"""Transformer Layers as Painters (Sun et al. 2025), reproduced."""

