@@ -192,6 +192,7 @@ def test_packed_weights_of_quantised_layers_count_as_matrices() -> None:
     assert torch.equal(logits, subject.forward(cache.batch))
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_a_head_with_adapters_is_the_whole_head() -> None:
     from peft import LoraConfig, get_peft_model
 

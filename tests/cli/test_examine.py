@@ -8,7 +8,7 @@ import glassworks as gw
 from glassworks.cli.examine import instrument_of
 from glassworks.cli.main import main
 from glassworks.core.errors import InvalidInput, UnknownName
-from glassworks.instruments import AttentionMaps
+from glassworks.instruments import AttentionMaps, Patching
 from glassworks.tasks import Bigram
 from tests.cli.folders import BIRTH, finished_run, planted_folder, planted_model, stored_main_model
 
@@ -31,7 +31,7 @@ def test_a_hand_set_head_is_found_and_everything_written(folder, tmp_path, capsy
     assert len(found["tokens"][0]) == WORLD.length
     assert Path(found["report"]).is_file()
     names = {Path(path).name for path in (*found["tables"], *found["figures"])}
-    assert names == {f"{n}{s}" for n in ("head_scores", "memory_recall") for s in (".csv", ".parquet", ".svg", ".png")}
+    assert names == {f"{n}{s}" for n in ("head_scores", "memory_recall") for s in (".csv", ".parquet", ".svg")}
     page = Path(found["report"]).read_text()
     assert page.index("Fidelity") < page.index("What the heads look for")
     # Nothing half-written stays beside the result.
@@ -80,6 +80,8 @@ def test_an_empty_folder_and_an_absent_one_are_named(tmp_path, capsys):
 
 def test_settings_of_an_instrument_follow_a_colon():
     assert instrument_of("attention_maps:layer=1,head=0") == AttentionMaps(layer=1, head=0)
+    told = instrument_of("patching:corrupted=Once, upon a time,noise=[1,2],metric=kl")
+    assert told == Patching(corrupted="Once, upon a time", noise=(1, 2), metric="kl")
     with pytest.raises(InvalidInput, match="name=value"):
         instrument_of("attention_maps:layer")
     with pytest.raises(UnknownName):

@@ -20,6 +20,15 @@ def test_a_text_a_file_and_ids_are_three_ways_to_one_prompt(tmp_path):
     assert typed_prompt(None, None, None) is None
 
 
+def test_empty_lines_part_a_file_into_texts_and_a_typed_text_stays_one(tmp_path):
+    path = tmp_path / "texts.txt"
+    path.write_text("one\nstill one\n\ntwo\n \t\r\n\n  three\n\n")
+    assert typed_prompt(None, str(path), None) == ["one\nstill one", "two", "three"]
+    path.write_text("\n\nonly one\n\n")
+    assert typed_prompt(None, str(path), None) == "\n\nonly one\n\n"
+    assert typed_prompt("one\n\ntwo", None, None) == "one\n\ntwo"
+
+
 @pytest.mark.parametrize("given", [("a", "b", None), ("a", None, "1")])
 def test_two_prompts_at_once_are_refused(given):
     with pytest.raises(InvalidInput, match="one prompt"):

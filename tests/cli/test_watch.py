@@ -8,6 +8,7 @@ from glassworks.core.events import (
     Judged,
     Measured,
     Planned,
+    Progressed,
     RunStarted,
     StepDone,
     Stopped,
@@ -146,3 +147,43 @@ def test_the_dashboard_draws_every_state_without_scores_and_with(clock):
     assert "✓ main/a  in context 90.0%" in shown
     assert "formation" in shown
     assert "left, until" in end_words(watch)
+
+
+def test_work_that_is_no_training_shows_its_share_and_its_end(clock):
+    from rich.console import Console
+
+    lines: list[str] = []
+    plain = PlainLines(lines.append, clock)
+    plain(RunStarted(command="x", resumed=True))
+    plain(Planned(trainings={}))
+    plain(Progressed(label="single: ppl 1/2", done=10.0, total=40.0, seconds=20.0))
+    assert plain.watch.seconds_of_work_left() == pytest.approx(60.0)
+    assert lines == ["going on with what is there"]
+    clock.now += 6
+    plain(Progressed(label="single: ppl 1/2", done=20.0, total=40.0, seconds=26.0))
+    assert lines[-1].startswith(" 50%  single: ppl 1/2  about 26 s left, until ")
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(dashboard(plain.watch, "painters"))
+    shown = console.export_text()
+    assert "single: ppl 1/2" in shown
+    assert "50%  about 26 s left" in shown
+    assert "training" not in shown
+    plain(Measured(name="single", seconds=40.0))
+    assert plain.watch.progress is None
+
+
+def test_a_run_with_nothing_to_train_is_not_called_finished_before(clock):
+    watch = Watch(clock)
+    for event in (RunStarted(command="x", resumed=True), Planned(trainings={}), Judged(claim="c", verdict="HOLDS")):
+        watch(event)
+    assert not watch.found_finished
+
+
+def test_a_training_that_was_not_planned_is_counted_all_the_same(clock):
+    watch = Watch(clock)
+    watch(Planned(trainings={}))
+    watch(started("a", steps=4))
+    clock.now += 2
+    watch(step("a", 0))
+    assert (watch.total_steps, watch.done_steps) == (4, 1)
+    assert watch.remaining_seconds() == pytest.approx(6.0)

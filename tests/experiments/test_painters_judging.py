@@ -1,57 +1,19 @@
 """Every claim of Painters is shown numbers on which it must hold, hold in part, fail, or stay undecided."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 
-from glassworks.core.text import say
 from glassworks.evidence.claims import Evidence, Outcome, Scale, judge
 from glassworks.evidence.measurements import Measurement
 from glassworks.experiments.painters.claims import CLAIMS
 from glassworks.experiments.painters.tables import RANKING, Strategies, Table, best_loops, medians
+from tests.experiments.painters_numbers import FIXED, LAYERS, MIDDLES, PARTS, SEEDS, measurement, six, strategies, table
 
 HOLDS, PART, FAILS, UNDECIDED = Outcome.HOLDS, Outcome.HOLDS_IN_PART, Outcome.FAILS, Outcome.UNDECIDED
-LAYERS, PARTS, SEEDS = 30, 8, (0, 1, 2)
-MIDDLES = tuple(range(1, LAYERS, 2))
-FIXED = tuple(name for name in RANKING if name != "random")
 WIDE = 0.6  # documents that disagree far more than strategies do
-
-
-def measurement(name: str, values: object, **coords: Sequence[object]) -> Measurement:
-    labels = {dim: tuple(c) for dim, c in coords.items()}
-    return Measurement(name, say("numbers"), np.asarray(values, dtype=float), tuple(labels), labels, "share")
-
-
-def table(name: str, scores: object, spread: float = 0.0, layers: int = LAYERS, **coords: Sequence[object]):
-    """A table whose parts sum to the scores; with a spread, documents disagree, differently for each plan."""
-    scores = np.asarray(scores, dtype=float)
-    noise = np.random.default_rng(0).normal(size=(*scores.shape, PARTS)) * spread
-    parts = (scores[..., None] + noise - noise.mean(-1, keepdims=True)) / PARTS
-    scale = {"full": 3.0, "chance": 10.0, "documents": PARTS, "targets": 100, "layers": layers}
-    return [
-        measurement(name, parts, **coords, part=range(PARTS)),
-        measurement(f"{name}_full", np.full(PARTS, 1 / PARTS), part=range(PARTS)),
-        measurement(f"{name}_scale", list(scale.values()), quantity=scale),
-    ]
-
-
-def strategies(
-    areas: Mapping[str, float], name: str = "strategies", spread: float = 0.0, layers: int = LAYERS
-) -> list[Measurement]:
-    """Every strategy with the same score at each start; random orders differ a little by seed."""
-    middles = tuple(range(1, layers, 2))
-    fixed = {key: value for key, value in areas.items() if key != "random"}
-    values = [[value] * len(middles) for value in fixed.values()]
-    made = table(name, values, spread, layers, strategy=fixed, affected=middles)
-    shuffled = [[areas["random"] + shift] * len(middles) for shift in (-0.01, 0.0, 0.01)]
-    return made + table(f"{name}_random", shuffled, spread, layers, seed=SEEDS, affected=middles)
-
-
-def six(**changed: float) -> dict[str, float]:
-    """Areas in the published order, some of them changed."""
-    return dict(zip(RANKING, (0.9, 0.8, 0.7, 0.6, 0.5, 0.1), strict=True)) | changed
 
 
 def judged(key: str, *found: Measurement, scale: Scale = Scale.LAPTOP):

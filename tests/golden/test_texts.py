@@ -12,7 +12,9 @@ import pytest
 from glassworks.cli.main import main
 
 HERE = Path(__file__).parent
-COMMANDS = ("doctor", "reproduce", "claims", "examine", "runs", "export")
+COMMANDS = (
+    "doctor", "reproduce", "claims", "examine", "compare", "surgery", "sweep", "models", "runs", "export",
+)  # fmt: skip
 
 
 def compare(name: str, found: str) -> None:
@@ -81,6 +83,16 @@ def test_errors(capsys, tmp_path, monkeypatch):
         "examine empty --text a --tokens 1",
         "examine empty --tokens one",
         "examine absent.bin --text a",
+        "surgery absent.bin --plan 0",
+        "surgery absent.bin --plan 0 --prompt a --tokens 1",
+        "surgery absent.bin --plan 0 --protect first",
+        "sweep absent.bin",
+        "sweep absent.bin --seeds 0",
+        "sweep absent.bin --tokens-per-piece 0",
+        "export --plan absent.json --to hf",
+        "export --plan 0..3 --to mergekit",
+        "export --plan (0 --to mergekit --model m",
+        "export --to html",
     )
     told: list[str] = []
     for case in cases:

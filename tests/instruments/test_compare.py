@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from glassworks.anatomy import Alphabet, Subject, TokenBatch
+from glassworks.anatomy.tokens import padded
 from glassworks.core.errors import InvalidInput
+from glassworks.instruments import pair
 from glassworks.instruments.compare import Comparison, compare
 from glassworks.instruments.likeness import _cka
 from tests.families import VOCABULARY, tiny
@@ -104,6 +106,17 @@ def test_models_of_other_shapes_and_vocabularies_are_compared_in_what_they_share
     spread = [found.value("losses", model=model, quantity="characters") for model in "AB"]
     assert spread == [len(text.replace(" ", "")) - 1] * 2
     assert any("their tokens differ" in line.says.en for line in found.page().summary)
+
+
+def test_how_many_texts_share_a_pass_changes_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = padded([BATCH.ids[0].tolist(), IDS[0, :5].tolist(), IDS[0, 3:9].tolist()])
+    together = compare(examined("llama"), examined("mistral"), batch)
+    monkeypatch.setattr(pair, "PIECE_TOKENS", 1)
+    alone = compare(examined("llama"), examined("mistral"), batch)
+    for name, reading in together.readings.items():
+        np.testing.assert_allclose(alone.readings[name].measurement.values, reading.measurement.values, atol=1e-5)
+    assert together.pair.alignment.count == 26 + 5 + 6
+    assert "2.0 " in str(together.readings["predictions"].measurement.coords["place"][31])
 
 
 def test_a_decoder_beside_an_encoder_and_one_token_alone() -> None:

@@ -32,7 +32,7 @@ def own_words(subject: Subject, count: int, seed: int) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def split() -> Split:
     subject = subject_of()
-    return Split.of_windows(own_words(subject, 64, 1), own_words(subject, 24, 2))
+    return Split.of_windows(own_words(subject, 96, 1), own_words(subject, 24, 2))
 
 
 def state_of(model: nn.Module) -> dict[str, object]:

@@ -140,3 +140,14 @@ def test_an_unknown_family_or_start_is_refused() -> None:
         parse_families("skp")
     with pytest.raises(InvalidInput, match="start 9"):
         SkipMiddle(starts=(9,)).variants(8)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("0..5", True), ("0..1 3..5", True), ("0 (1 | 2)x2 3..5", True), ("0 5 4 3 2 1", True), ("0 2 1 3 5 4", True),
+        ("0..2 4..5", False), ("0..3 3..5", False), ("0..1 (2 | 3) 4..5", False), ("0..2 4 3 5", False), ("3 0..2 4..5", False),
+    ],
+)  # fmt: skip
+def test_a_layer_is_kept_where_it_runs_once_by_itself_and_in_its_place(text: str, kept: bool) -> None:
+    assert Plan.parse(text, 6).keeps(3) is kept

@@ -108,6 +108,9 @@ def test_what_is_chosen_is_judged_on_other_text_as_the_plan_alone_would_be(subje
     assert found.scores["nll"][FOUND][5].value == pytest.approx(float(loss), rel=1e-5)
     measured = found.measurement()
     assert measured.at(metric="nll", plans=FOUND, layer_runs=5, quantity="value").values == pytest.approx(float(loss))
+    cost = measured.at(metric="cost", layer_runs=5, quantity="value").at(plans=FOUND).values
+    whole = measured.at(metric="nll", plans=WHOLE, layer_runs=DEPTH, quantity="value").values
+    assert cost == pytest.approx(float(loss) - float(whole), rel=1e-4)
     assert set(measured.coords["plans"]) == {FOUND, SKIP, INFLUENCE, WHOLE}
     assert "found by search" in found.figure().svg()
     assert influence_order(subject, split.fit)[:3] == found.influence[:3]

@@ -6,7 +6,7 @@ Its parts found by watching it, its tensors read and replaced at named sites.
 from glassworks.anatomy.alphabet import Alphabet, legible
 from glassworks.anatomy.capture import Activations, capture
 from glassworks.anatomy.edits import HookPoint, edited
-from glassworks.anatomy.places import Anatomy, LayerPlaces, Tap, find_anatomy
+from glassworks.anatomy.places import Anatomy, CrossPlaces, Encoder, LayerPlaces, Tap, find_anatomy
 from glassworks.anatomy.sites import Site, all_sites, choose_sites, parse_site, residual_sites
 from glassworks.anatomy.subject import Origin, Subject
 from glassworks.anatomy.tokens import TokenBatch
@@ -15,6 +15,8 @@ __all__ = [
     "Activations",
     "Alphabet",
     "Anatomy",
+    "CrossPlaces",
+    "Encoder",
     "HookPoint",
     "LayerPlaces",
     "Origin",

@@ -41,11 +41,15 @@ Source = Annotated[
     ),
 ]
 PromptText = Annotated[str | None, argument(say("The prompt."), metavar="TEXT")]
-PromptFile = Annotated[str | None, argument(say("A UTF-8 file with the prompt."), metavar="FILE")]
+PromptFile = Annotated[
+    str | None,
+    argument(say("A UTF-8 file with the prompt; empty lines part it into several texts."), metavar="FILE"),
+]
 PromptTokens = Annotated[str | None, argument(say("The prompt as token ids, e.g. 1,2,3."), metavar="IDS")]
 Chance = Annotated[
     int, argument(say("Chance of whatever is drawn, e.g. the sequence of a known world."), silent=False, metavar="N")
 ]
+Png = Annotated[bool, argument(say("Writes each figure as PNG too, beside the SVG."))]
 TrustRemoteCode = Annotated[
     bool, argument(say("Runs code that comes with the model. Only for sources that you trust."))
 ]

@@ -35,7 +35,7 @@ def compare(command: Compare) -> int:
         "seed": command.seed,
     }
     name = f"{first.origin.name}-{second.origin.name}"
-    folder = keep(found, Path(command.out) / "comparisons", name, identity)
+    folder = keep(found, Path(command.out) / "comparisons", name, identity, png=command.png)
     if command.json:
         print_json(found.to_json() | files_in(folder))
     else:

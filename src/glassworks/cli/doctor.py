@@ -80,7 +80,7 @@ def _format_used(fast_bfloat16: bool) -> str:
 
 
 def estimate_presets(operations_per_second: float) -> tuple[Estimate, ...]:
-    """Each experiment's first study and all its studies, at every scale."""
+    """The first study and all studies of each experiment that trains, at every scale; of a sweep the cost is not known."""
     found: list[Estimate] = []
     for experiment in EXPERIMENTS:
         for scale in Scale:
@@ -88,6 +88,8 @@ def estimate_presets(operations_per_second: float) -> tuple[Estimate, ...]:
             plans = {s.name: settings.trainings(s.name) for s in settings.studies}
             main = {t.digest(): t for t in plans[settings.studies[0].name].values()}
             everything = {t.digest(): t for plan in plans.values() for t in plan.values()}
+            if not everything:
+                continue
             for study, specs in ((settings.studies[0].name, main), ("all", everything)):
                 work = sum(operations_of(spec) for spec in specs.values())
                 found.append(Estimate(settings.kind, scale, study, work / operations_per_second))

@@ -12,7 +12,7 @@ from glassworks.cli.keeping import files_in, identity_of, keep
 from glassworks.cli.options import Examine
 from glassworks.cli.prompts import drawn_prompt, typed_prompt
 from glassworks.cli.reproduce import go_offline, typed_command
-from glassworks.cli.speak import new_table, print_json, remarks, results
+from glassworks.cli.speak import doing, new_table, print_json, remarks, results
 from glassworks.core.errors import InvalidInput
 from glassworks.core.text import say
 
@@ -26,6 +26,7 @@ def examine(command: Examine) -> int:
     """Looks, writes, prints; the path of the report is the last line of stdout."""
     go_offline(command.offline)
     prompt = typed_prompt(command.text, command.text_file, command.tokens)
+    from glassworks.instruments.examine import batch_of
     from glassworks.instruments.examine import examine as look
 
     instruments = [instrument_of(name) for name in command.instrument]
@@ -36,17 +37,19 @@ def examine(command: Examine) -> int:
         trust_remote_code=command.trust_remote_code,
         out=command.out,
     )
-    batch = subject.batch(drawn_prompt(subject, command.seed) if prompt is None else prompt)
+    batch = batch_of(subject, drawn_prompt(subject, command.seed) if prompt is None else prompt)
     if not command.json:
         _show_anatomy(subject)
-    found = look(subject, batch, instruments, seed=command.seed, command=typed_command(sys.argv[1:]))
+    with doing(quiet=command.json) as tell:
+        found = look(subject, batch, instruments, seed=command.seed, command=typed_command(sys.argv[1:]), tell=tell)
     identity = {
         **identity_of(subject),
         "tokens": batch.ids.tolist(),
         "instruments": [one.identity() for one in instruments],
         "seed": command.seed,
     }
-    folder = keep(found, Path(command.out) / "examinations", subject.origin.name, identity)
+    root = Path(command.out) / "examinations"
+    folder = keep(found, root, subject.origin.name, identity, png=command.png)
     if command.json:
         print_json(found.to_json() | files_in(folder))
     else:

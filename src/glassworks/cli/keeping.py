@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from glassworks.instruments.findings import Findings
 
 
-def keep(found: Findings, root: Path, name: str, identity: Mapping[str, Any]) -> Path:
+def keep(found: Findings, root: Path, name: str, identity: Mapping[str, Any], *, png: bool = False) -> Path:
     """Writes everything into `root/<name>-<digest of identity>`; an older folder of the same digest is replaced."""
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     plain = re.sub(r"[^\w.-]+", "-", name).strip(".-") or "model"
@@ -27,7 +27,7 @@ def keep(found: Findings, root: Path, name: str, identity: Mapping[str, Any]) ->
         root.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=".", dir=root))
     try:
-        found.save(aside / "new")
+        found.save(aside / "new", png=png)
         if folder.exists():
             folder.rename(aside / "old")
         (aside / "new").rename(folder)

@@ -14,6 +14,7 @@ from glassworks.cli.arguments import (
     Lang,
     Offline,
     Out,
+    Png,
     PromptFile,
     PromptText,
     PromptTokens,
@@ -29,7 +30,10 @@ from glassworks.cli.options_surgery import Surgery, Sweep
 from glassworks.core.text import Text, say
 
 # Written out, since help must answer without the libraries that experiments load; a test compares it with them.
-_STUDIES = "main, theory, width, depth, freezing, data, shift"
+_STUDIES = (
+    "birth: main, theory, width, depth, freezing, data, shift; painters: single, strategies, protected, loops, order, "
+    "tasks, blocks, similarity, cache, encoder, healing, encoder_decoder"
+)
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,7 @@ class Reproduce:
         UseAppendAction[tuple[str, ...]],
         argument(
             say(
-                "Runs one study only. Repeatable. Studies of {experiment}: {studies}.",
-                experiment="birth",
+                "Runs one study only. Repeatable. Studies of {studies}.",
                 studies=_STUDIES,
             ),
             metavar="STUDY",
@@ -132,6 +135,7 @@ class Examine:
         ),
     ] = ()
     seed: Chance = 0
+    png: Png = False
     device: Device = "auto"
     dtype: Dtype = "auto"
     trust_remote_code: TrustRemoteCode = False

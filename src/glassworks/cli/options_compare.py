@@ -13,6 +13,7 @@ from glassworks.cli.arguments import (
     Lang,
     Offline,
     Out,
+    Png,
     PromptFile,
     PromptText,
     PromptTokens,
@@ -33,6 +34,7 @@ class Compare:
     text_file: PromptFile = None
     tokens: PromptTokens = None
     seed: Chance = 0
+    png: Png = False
     device: Device = "auto"
     dtype: Dtype = "auto"
     trust_remote_code: TrustRemoteCode = False

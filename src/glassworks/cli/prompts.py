@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import stat
 from pathlib import Path
@@ -22,7 +23,10 @@ LARGEST_TEXT = 16 * 10**6
 
 
 def typed_prompt(text: str | None, text_file: str | None, tokens: str | None) -> Prompt | None:
-    """The prompt of the command line, None where none was given; two at once are refused."""
+    """The prompt of the command line, None where none was given; two at once are refused.
+
+    A file holds one text, or several with empty lines between them.
+    """
     given = [
         name
         for name, value in (("--text", text), ("--text-file", text_file), ("--tokens", tokens))
@@ -39,7 +43,10 @@ def typed_prompt(text: str | None, text_file: str | None, tokens: str | None) ->
         raise InvalidInput(
             say("the prompt is empty"), given=text_file or repr(text), right=say("at least one character")
         )
-    return found
+    if found is None or text_file is None:
+        return found
+    texts = [part.strip() for part in re.split(r"\n[ \t\r]*\n", found) if part.strip()]
+    return texts if len(texts) > 1 else found
 
 
 def read_text(path: Path) -> str:

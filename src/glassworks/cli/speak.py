@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from glassworks.core.text import Text, current_language, say
@@ -51,6 +52,16 @@ def tell_of_torch(*, as_json: bool) -> None:
     """One muted line before the seconds that loading torch takes; nothing where no person waits."""
     if not as_json and sys.stderr.isatty() and "torch" not in sys.modules:
         remarks().print(str(say("loading torch …")), style="dim")
+
+
+@contextmanager
+def doing(*, quiet: bool) -> Iterator[Callable[[Text], None]]:
+    """A line on stderr that says what is being done now, gone at the end; nothing where no person watches."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with remarks().status("") as status:
+        yield lambda words: status.update(f"{words} …")
 
 
 def new_table(*columns: Text | str, title: Text | None = None) -> Table:

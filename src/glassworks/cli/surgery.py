@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from glassworks.cli.api import load
 from glassworks.cli.options import Surgery
@@ -104,7 +104,8 @@ def _prompt(command: Surgery) -> str | tuple[int, ...] | None:
     if command.prompt is not None and command.tokens is not None:
         raise InvalidInput(say("one prompt at a time"), right=say("one of --prompt, --tokens"))
     found = typed_prompt(command.prompt, None, command.tokens)
-    return found if isinstance(found, str) or found is None else tuple(int(token) for token in found)  # pyright: ignore[reportArgumentType] - typed ids are one row of numbers
+    # What is typed is a text or one row of ids.
+    return found if isinstance(found, str) or found is None else tuple(cast(list[int], found))
 
 
 def _text(subject: Subject, choice: TrialChoice) -> TokenBatch | None:

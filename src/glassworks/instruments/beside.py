@@ -1,19 +1,14 @@
-"""Two models beside each other on one text: predictions, losses, heads; for `compare`.
+"""Two models beside each other on the same texts: predictions, losses, heads; for `compare`.
 
-Model A is the first, B the second. Places are matched by `alignment`; logits are only compared where both mean the
-same tokens by them.
+Logits are only compared where both models mean the same tokens by them.
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
-from glassworks.anatomy.capture import Activations
 from glassworks.anatomy.subject import Subject
 from glassworks.anatomy.tokens import TokenBatch
 from glassworks.core.errors import InvalidInput
@@ -21,88 +16,31 @@ from glassworks.core.text import Text, say
 from glassworks.evidence.measurements import Label, Measurement
 from glassworks.evidence.statistics import Interval
 from glassworks.figures import Axes, ColourScale, Dot, Figure, Heading, Series, Tile, curves, dots, wall
-from glassworks.instruments.alignment import Alignment, read_characters, shared_vocabulary
-from glassworks.instruments.base import Reading, Stack, interval_over_texts, numbered, stream_sites
+from glassworks.instruments.alignment import read_characters
+from glassworks.instruments.base import Reading, interval_over_texts
 from glassworks.instruments.head_scores import score_name
-from glassworks.instruments.scoring import divergences, log_probabilities, losses
+from glassworks.instruments.pair import MODELS, Pair, Told
 from glassworks.instruments.writers import check_head
-
-A, B = MODELS = ("A", "B")
-PLACES_AT_ONCE = 128
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """Two models, the tokens each was given, which of their places belong together, and what one pass left.
-
-    With `stack` "encoder" it is their encoders that are compared, and the batches are the sources.
-    """
-
-    subjects: tuple[Subject, Subject]
-    texts: tuple[str, ...]
-    batches: tuple[TokenBatch, ...]
-    alignment: Alignment
-    seen: tuple[Activations, ...]
-    stack: Stack = ""
-
-    @property
-    def names(self) -> tuple[Text, Text]:
-        """The models as figures call them: `A: smollm2-135m`."""
-        first, second = (
-            say("{letter}: {name}", letter=letter, name=subject.origin.name)
-            for letter, subject in zip(MODELS, self.subjects, strict=True)
-        )
-        return first, second
-
-    def streams(self, side: int, text: int) -> Iterator[Float[Tensor, "position width"]]:
-        """The stream of one model on one text before layer 0 and after each layer."""
-        for site in stream_sites(self.subjects[side].anatomy, self.stack):
-            yield self.seen[side][site.name][text]
-
-    def columns(self, side: int, text: int) -> list[int]:
-        """The matched columns of one model in one text."""
-        return list((self.alignment.first, self.alignment.second)[side][text])
-
-    def logits(self, side: int) -> Float[Tensor, "batch position vocabulary"]:
-        """The logits of one model."""
-        found = self.seen[side].logits
-        assert found is not None, "the pass went to its end"
-        return found
-
-    def place_names(self) -> tuple[str, ...]:
-        """The matched places by position and token of A; the text's number in front where there are several."""
-        found: list[str] = []
-        batch, subject = self.batches[0], self.subjects[0]
-        for text in range(len(batch.ids)):
-            names = numbered(subject.labels(batch.ids[text].tolist()))
-            front = f"{text}." if len(batch.ids) > 1 else ""
-            found += [front + names[column] for column in self.columns(0, text)]
-        return tuple(found)
-
 
 PREDICTIONS = ("largest logit difference", "divergence", "same first token", "loss of A", "loss of B")
 
 
-def predictions(pair: Pair) -> Reading:
+def predictions(pair: Pair, told: Told) -> Reading:
     """How far the predictions lie apart, place by place; InvalidInput where the vocabularies differ."""
     for subject in pair.subjects:
         check_head(subject)
-    shared = shared_vocabulary(*pair.subjects)
-    if shared == 0:
+    if told.shared == 0:
+        sizes = [subject.anatomy.vocabulary for subject in pair.subjects]
         raise InvalidInput(
             say("the two vocabularies differ, so logits and probabilities of tokens cannot be compared"),
-            given=say("{first} and {second} tokens", first=pair.subjects[0].anatomy.vocabulary, second=pair.subjects[1].anatomy.vocabulary),
-        )  # fmt: skip
-    own = [_losses(pair, side) for side in (0, 1)]
-    rows: list[Float[np.ndarray, "place quantity"]] = []
-    for text in range(len(pair.batches[0].ids)):
-        columns = [pair.columns(side, text) for side in (0, 1)]
-        told = np.stack([own[side][text, columns[side]] for side in (0, 1)], 1)
-        first, second = (pair.logits(side)[text, columns[side], :shared] for side in (0, 1))
-        rows.append(np.concatenate([_apart(first, second), told], 1))
-    values = np.concatenate(rows)
+            given=say("{first} and {second} tokens", first=sizes[0], second=sizes[1]),
+        )
+    own = [
+        np.concatenate([row[pair.columns(side, text)] for text, row in enumerate(told.losses[side])]) for side in (0, 1)
+    ]
+    values = np.column_stack([np.concatenate(told.apart), *own])
     widest = max(subject.anatomy.vocabulary for subject in pair.subjects)
-    cut = say("The heads differ in width: compared are the first {count} tokens.", count=shared)
+    cut = say("The heads differ in width: compared are the first {count} tokens.", count=told.shared)
     measurement = Measurement(
         name="predictions",
         says=say("how far the predictions of the two models lie apart at each place"),
@@ -110,32 +48,13 @@ def predictions(pair: Pair) -> Reading:
         dims=("place", "quantity"),
         coords={"place": pair.place_names(), "quantity": PREDICTIONS},
         unit="logits, nats, 1 for yes",
-        caveats=(cut,) if shared != widest else (),
+        caveats=(cut,) if told.shared != widest else (),
         columns={
             "place": "position and token of A",
             "quantity": "max |logit of B - logit of A|; KL(A || B); whether both put one token first; -log p of the text",
         },
     )
     return Reading(measurement, _prediction_curves(pair, values))
-
-
-def _losses(pair: Pair, side: int) -> Float[np.ndarray, "batch position"]:
-    """The loss of one model at every token of its own."""
-    return losses(log_probabilities(pair.logits(side)), pair.batches[side], pair.subjects[side].anatomy.causal)
-
-
-def _apart(first: Tensor, second: Tensor) -> Float[np.ndarray, "place quantity"]:
-    """Largest logit difference, divergence and agreement at each place."""
-    found: list[Float[np.ndarray, "place quantity"]] = []
-    for start in range(0, len(first), PLACES_AT_ONCE):
-        part = slice(start, start + PLACES_AT_ONCE)
-        one, other = first[part].double(), second[part].to(first.device).double()
-        difference = (one - other).abs().amax(-1)
-        same = (one.argmax(-1) == other.argmax(-1)).double()
-        everywhere = TokenBatch(torch.zeros(1, len(one), dtype=torch.long))
-        apart = divergences(log_probabilities(one[None]), log_probabilities(other[None]), everywhere)[0]
-        found.append(np.stack([difference.cpu().numpy(), apart, same.cpu().numpy()], 1))
-    return np.concatenate(found)
 
 
 def _prediction_curves(pair: Pair, values: Float[np.ndarray, "place quantity"]) -> Figure:
@@ -161,15 +80,16 @@ def _prediction_curves(pair: Pair, values: Float[np.ndarray, "place quantity"]) 
 LOSSES = ("loss per token", "low", "high", "tokens", "loss per character", "characters")
 
 
-def text_losses(pair: Pair) -> Reading:
+def text_losses(pair: Pair, told: Told) -> Reading:
     """Each model's own loss on the text, per token and, which two tokenizers share, per character."""
     table = np.full((2, len(LOSSES)), math.nan)
     for side, subject in enumerate(pair.subjects):
         check_head(subject)
         batch = pair.batches[side]
-        found = _losses(pair, side)
-        interval = interval_over_texts(list(found))
+        rows = told.losses[side]
+        interval = interval_over_texts(rows)
         characters = sum(_told_characters(subject, batch, row, text) for row, text in enumerate(pair.texts))
+        found = np.concatenate(rows)
         each = float(np.nansum(found)) / characters if characters else math.nan
         count = int((~np.isnan(found)).sum())
         table[side] = (interval.mean, interval.low, interval.high, count, each, characters or math.nan)

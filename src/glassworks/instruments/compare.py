@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from glassworks.anatomy.calls import not_finite
-from glassworks.anatomy.capture import capture
 from glassworks.anatomy.fidelity import Fidelity
 from glassworks.anatomy.subject import Prompt, Subject
 from glassworks.anatomy.tokens import TokenBatch
@@ -19,12 +18,13 @@ from glassworks.core.runs import describe_environment
 from glassworks.core.text import say
 from glassworks.evidence.statistics import Interval, wilson_interval
 from glassworks.instruments.alignment import align, texts_of, written
-from glassworks.instruments.base import Reading, interval_over_texts, stream_sites
-from glassworks.instruments.beside import MODELS, Pair, heads_beside, predictions, text_losses
+from glassworks.instruments.base import PIECE_TOKENS, Reading, interval_over_texts, pieces
+from glassworks.instruments.beside import heads_beside, predictions, text_losses
 from glassworks.instruments.examine import anatomy_json, batch_of, peak_bytes
 from glassworks.instruments.findings import Findings
 from glassworks.instruments.head_scores import HeadScores
 from glassworks.instruments.likeness import WHOLE, alikeness, stream_change, weight_change
+from glassworks.instruments.pair import MODELS, Pair, States, Told, passes
 from glassworks.instruments.repeated_tokens import FEWEST_TOKENS, RepeatedTokens
 from glassworks.report.page import Page
 
@@ -158,7 +158,7 @@ def compare(first: Subject, second: Subject, prompt: Prompt, *, seed: int = 0, c
 
 
 def _checked(subject: Subject, batch: TokenBatch) -> Fidelity:
-    found = Fidelity.check(subject, batch)
+    found = Fidelity.check(subject, next(pieces(batch, PIECE_TOKENS)))
     if not math.isfinite(found.logit_difference):
         raise not_finite(subject.model)
     return found
@@ -184,28 +184,26 @@ def _pairs(first: Subject, second: Subject, prompt: Prompt) -> list[Pair]:
         prompt = read
     texts = sources if target is None else tuple(target)
     batches = tuple(subject.batch(prompt, target=target) for subject in subjects)
-    encoders = [subject.anatomy.encoder for subject in subjects]
-    sites = [
-        (*stream_sites(subject.anatomy), *(stream_sites(subject.anatomy, "encoder") if all(encoders) else ()))
-        for subject in subjects
-    ]
-    seen = tuple(capture(subject, batch, own) for subject, batch, own in zip(subjects, batches, sites, strict=True))
-    pairs = [Pair(subjects, texts, batches, align(first, second, texts, batches), seen)]
-    if all(encoders):
+    pairs = [Pair(subjects, texts, batches, align(first, second, texts, batches))]
+    if all(subject.anatomy.encoder is not None for subject in subjects):
         given = tuple(batch.read_by_encoder for batch in batches)
-        pairs.append(Pair(subjects, sources, given, align(first, second, sources, given), seen, "encoder"))
+        pairs.append(Pair(subjects, sources, given, align(first, second, sources, given), "encoder"))
     return pairs
 
 
 def _readings(pairs: Sequence[Pair], seed: int) -> Sequence[tuple[str, Callable[[], Reading]]]:
-    """Every reading by name, in the order of the report."""
+    """Every reading by name, in the order of the report, after one pass of each model over every text."""
     pair = pairs[0]
+    told, states = Told(pair), [States(one) for one in pairs]
+    for seen in passes(pair.subjects, pair.batches, [one.stack for one in pairs]):
+        for kept in (told, *states):
+            kept.add(seen)
     return (
-        ("predictions", partial(predictions, pair)),
-        ("losses", partial(text_losses, pair)),
-        ("likeness", partial(alikeness, pair)),
-        *(("likeness_encoder", partial(alikeness, other, "likeness_encoder")) for other in pairs[1:]),
-        ("stream_change", partial(stream_change, pair)),
+        ("predictions", partial(predictions, pair, told)),
+        ("losses", partial(text_losses, pair, told)),
+        ("likeness", partial(alikeness, states[0])),
+        *(("likeness_encoder", partial(alikeness, other, "likeness_encoder")) for other in states[1:]),
+        ("stream_change", partial(stream_change, states[0])),
         ("head_scores", partial(_head_scores, pair)),
         ("repeated_tokens", partial(_repeated_tokens, pair, seed)),
         ("weight_change", partial(weight_change, pair)),

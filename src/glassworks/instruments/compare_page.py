@@ -10,12 +10,13 @@ from glassworks.anatomy.tokens import token_count
 from glassworks.core.text import Text, say
 from glassworks.evidence.measurements import Measurement
 from glassworks.instruments.base import Reading
-from glassworks.instruments.beside import LOSSES, MODELS
+from glassworks.instruments.beside import LOSSES
 from glassworks.instruments.compare import Comparison
 from glassworks.instruments.findings import table_suffixes
 from glassworks.instruments.head_scores import SCORES, score_name
 from glassworks.instruments.likeness import GROUPS, WHOLE, part_name
 from glassworks.instruments.pages import check_value
+from glassworks.instruments.pair import MODELS
 from glassworks.report.page import Check, FileLink, Page, Row, Section, SummaryLine, Table
 
 # Longer lists of tokens belong into the tables beside the report.

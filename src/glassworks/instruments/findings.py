@@ -51,8 +51,11 @@ class Findings(ABC):
         """The report as one self-contained page."""
         return render(self.page())
 
-    def save(self, path: str | Path) -> Path:
-        """Writes .html (the page), .csv or .parquet (all tables as one), or a folder with everything."""
+    def save(self, path: str | Path, *, png: bool = False) -> Path:
+        """Writes .html (the page), .csv or .parquet (all tables as one), or a folder with everything.
+
+        The figures of a folder are SVG; `png` adds PNG, which doubles the time.
+        """
         path = Path(path)
         match path.suffix.lower():
             case ".html":
@@ -60,7 +63,7 @@ class Findings(ABC):
             case ".csv" | ".parquet":
                 save_table([reading.measurement for reading in self.readings.values()], path)
             case "":
-                self._fill(path)
+                self._fill(path, (".svg", ".png") if png else (".svg",))
             case other:
                 raise InvalidInput(
                     say("findings cannot be written as {suffix}", suffix=other),
@@ -68,11 +71,11 @@ class Findings(ABC):
                 )
         return path
 
-    def _fill(self, folder: Path) -> None:
+    def _fill(self, folder: Path, pictures: tuple[str, ...]) -> None:
         for name, reading in self.readings.items():
             for suffix in table_suffixes(reading.measurement):
                 save_table([reading.measurement], folder / "tables" / f"{name}{suffix}")
-            for suffix in (".svg", ".png"):
+            for suffix in pictures:
                 reading.figure.save(folder / "figures" / f"{name}{suffix}")
         write_json(folder / f"{self.KIND}.json", self.to_json() | {"environment": dict(self.environment)})
         write_bytes(folder / "report.html", self.html().encode())

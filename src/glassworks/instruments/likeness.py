@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from glassworks.anatomy.places import Anatomy
 from glassworks.core.errors import InvalidInput
@@ -16,9 +17,9 @@ from glassworks.evidence.measurements import Measurement
 from glassworks.figures import Axes, ColourScale, Figure, Heading, Matrix, Series, curves, heatmap, heatmaps
 from glassworks.figures.labels import with_note
 from glassworks.instruments.base import Reading
-from glassworks.instruments.beside import MODELS, Pair
+from glassworks.instruments.pair import MODELS, Pair, States
 from glassworks.instruments.similarity import FEWEST_ROWS, unbiased_hsic
-from glassworks.instruments.sinks import STANDS_OUT, ratios_to_others
+from glassworks.instruments.sinks import STANDS_OUT
 
 MINIBATCH = 256
 TOKENS = ("all tokens", "no sinks")
@@ -26,33 +27,33 @@ ATTENTION, FEEDFORWARD, OTHER, WHOLE = GROUPS = ("attention", "feed-forward", "n
 CHANGES = ("relative change", "largest change", "parameters")
 
 
-def alikeness(pair: Pair, name: str = "likeness") -> Reading:
+def alikeness(states: States, name: str = "likeness") -> Reading:
     """CKA of every state of A with every state of B, at the matched places, with and without attention sinks.
 
     The unbiased estimator of HSIC, summed over minibatches of 256 places before the quotient is taken (Nguyen,
     Raghu, Kornblith 2021). Equal states give exactly 1. InvalidInput for fewer than four places.
     """
-    first, second = (_states(pair, side) for side in (0, 1))
+    first, second = (states.of(side) for side in (0, 1))
     if first.shape[1] < FEWEST_ROWS:
         raise InvalidInput(
             say("CKA needs at least {count} places", count=FEWEST_ROWS),
             given=first.shape[1],
             right=say("a longer text"),
         )
-    plain = _no_sinks(pair)
+    plain = states.plain
     values = np.stack([_cka(first[:, kept], second[:, kept]) for kept in (torch.ones_like(plain), plain)])
-    states, others = (tuple(range(-1, len(found) - 1)) for found in (first, second))
+    own, others = (tuple(range(-1, len(found) - 1)) for found in (first, second))
     measurement = Measurement(
         name=name,
         says=say("unbiased CKA between every layer of A and every layer of B, over {count} places", count=first.shape[1]),
         values=values,
         dims=("tokens", "state of A", "state of B"),
-        coords={"tokens": TOKENS, "state of A": states, "state of B": others},
+        coords={"tokens": TOKENS, "state of A": own, "state of B": others},
         unit="CKA",
         caveats=(say("CKA does not see rotations: 1 means equal up to a rotation and a common scale."),),
         columns={"state of A": "after this layer; -1 is the embedding", "tokens": f"no sinks: without tokens {STANDS_OUT:g} times as long as the others"},
     )  # fmt: skip
-    return Reading(measurement, _likeness_figure(pair, measurement, plain))
+    return Reading(measurement, _likeness_figure(states.pair, measurement, plain))
 
 
 def _likeness_figure(pair: Pair, measurement: Measurement, plain: Bool[Tensor, " place"]) -> Figure:
@@ -81,30 +82,10 @@ def _likeness_figure(pair: Pair, measurement: Measurement, plain: Bool[Tensor, "
     values = list(shown.values())[-1]
     if len(rows) > len(columns):
         values, rows, columns, titles = values.T, columns, rows, titles[::-1]
+    if len(shown) > 1 and not plain.all():
+        scale = ColourScale(say("CKA without sinks"), low=0.0, high=1.0)
     heading = replace(heading, caption=with_note(heading.caption, say("Layer 0 is at the bottom.")))
     return heatmap(heading, Matrix(values[::-1], rows[::-1], columns, titles[0], titles[1]), scale)
-
-
-def _states(pair: Pair, side: int) -> Float[Tensor, "state place width"]:
-    """The stream of one model at the matched places of all texts, in float64."""
-    texts = range(len(pair.batches[side].ids))
-    found = [torch.stack([state[pair.columns(side, text)] for state in pair.streams(side, text)]) for text in texts]
-    return torch.cat(found, 1).double().cpu()
-
-
-def _no_sinks(pair: Pair) -> Bool[Tensor, " place"]:
-    """The matched places whose token stands out in no layer of either model."""
-    kept: list[Tensor] = []
-    for text in range(len(pair.batches[0].ids)):
-        plain = torch.ones(len(pair.columns(0, text)), dtype=torch.bool)
-        for side in (0, 1):
-            real = pair.batches[side].real[text]
-            lengths = torch.stack([state.double().norm(dim=-1).cpu() for state in pair.streams(side, text)])
-            out = np.zeros(len(real), dtype=bool)
-            out[real.numpy()] = (ratios_to_others(lengths[:, real].numpy()) >= STANDS_OUT).any(0)
-            plain &= ~torch.from_numpy(out[pair.columns(side, text)])
-        kept.append(plain)
-    return torch.cat(kept)
 
 
 def _cka(
@@ -117,7 +98,8 @@ def _cka(
     between = torch.zeros(len(first), len(second), dtype=torch.float64)
     own = [torch.zeros(len(first), dtype=torch.float64), torch.zeros(len(second), dtype=torch.float64)]
     for part in _minibatches(count):
-        grams = [states[:, part] @ states[:, part].mT for states in (first, second)]
+        rows = [states[:, part].double() for states in (first, second)]
+        grams = [own_rows @ own_rows.mT for own_rows in rows]
         between += unbiased_hsic(grams[0], grams[1])
         for side in (0, 1):
             own[side] += unbiased_hsic(grams[side], grams[side]).diagonal()
@@ -133,9 +115,9 @@ def _minibatches(count: int) -> Iterator[slice]:
         yield slice(part * count // parts, (part + 1) * count // parts)
 
 
-def stream_change(pair: Pair) -> Reading:
+def stream_change(states: States) -> Reading:
     """How far the streams of two models of one shape lie apart after each layer, token by token."""
-    first, second = (_states(pair, side) for side in (0, 1))
+    first, second = (states.of(side) for side in (0, 1))
     if first.shape != second.shape:
         raise InvalidInput(
             say("the streams have different shapes, so they cannot be subtracted"),
@@ -144,15 +126,19 @@ def stream_change(pair: Pair) -> Reading:
                 first=len(first) - 1, second=len(second) - 1, width=first.shape[-1], other=second.shape[-1],
             ),
         )  # fmt: skip
-    apart = ((second - first).norm(dim=-1) / first.norm(dim=-1).clamp_min(1e-300)).numpy()
-    cosines = torch.nn.functional.cosine_similarity(first, second, dim=-1).numpy()
-    states = tuple(range(-1, len(first) - 1))
+    rows: list[tuple[float, float, float]] = []
+    for before, after in zip(first, second, strict=True):
+        old, new = before.double(), after.double()
+        apart = (new - old).norm(dim=-1) / old.norm(dim=-1).clamp_min(1e-300)
+        cosine = functional.cosine_similarity(old, new, dim=-1)
+        rows.append((float(apart.mean()), float(np.median(apart.numpy())), float(cosine.mean())))
+    layers = tuple(range(-1, len(first) - 1))
     measurement = Measurement(
         name="stream_change",
         says=say("how far the stream of B lies from that of A after each layer"),
-        values=np.stack([apart.mean(1), np.median(apart, 1), cosines.mean(1)], 1),
+        values=np.array(rows),
         dims=("state", "quantity"),
-        coords={"state": states, "quantity": ("relative change", "median", "cosine")},
+        coords={"state": layers, "quantity": ("relative change", "median", "cosine")},
         unit="share of the length, cosine",
         columns={"state": "after this layer; -1 is the embedding", "quantity": "|B - A| / |A| of each token: mean, median; cosine"},
     )  # fmt: skip
@@ -163,7 +149,7 @@ def stream_change(pair: Pair) -> Reading:
             "|B − A| / |A| of the stream of each token after each layer (−1: the embedding), mean and median over tokens."
         ),
     )
-    x = np.array(states, dtype=np.float64)
+    x = np.array(layers, dtype=np.float64)
     series = [Series(say("mean"), x, measurement.values[:, 0]), Series(say("median"), x, measurement.values[:, 1])]
     return Reading(measurement, curves(heading, series, Axes(say("after layer"), say("relative change"))))
 

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glassworks.anatomy.calls import stream_of
+from glassworks.anatomy.places import Anatomy
 from glassworks.anatomy.subject import Subject
 from glassworks.anatomy.tokens import TokenBatch
 from glassworks.core.errors import InvalidInput, StrangeModel
@@ -188,9 +189,14 @@ def _written(subject: Subject, text: str) -> list[int]:
     return subject.to_tokens(text, prepend_bos=False)[0].tolist()
 
 
+def has_head(anatomy: Anatomy) -> bool:
+    """Whether there are logits to look at."""
+    return bool(anatomy.head or anatomy.tied_head)
+
+
 def check_head(subject: Subject) -> None:
     """InvalidInput where the model has no logits to look at."""
-    if not subject.anatomy.head and not subject.anatomy.tied_head:
+    if not has_head(subject.anatomy):
         raise InvalidInput(
             say("{name} has no head that gives logits", name=subject.origin.name),
             right=say("a model with a head for language, such as one loaded for causal or masked language modelling"),

@@ -26,6 +26,7 @@ from glassworks.figures import (
     panels,
 )
 from glassworks.surgery.points import (
+    BEST,
     BLOCKS,
     SINGLE,
     Curve,
@@ -91,8 +92,7 @@ def by_depth(points: Sequence[Point]) -> Figure | None:
             "The same scores against the number of layers one after the other, which bounds the time of a plan whose parallel layers all run at once."
         ),
     )
-    varying = [curve for curve in curves_of(points) if len(curve.at(lambda point: point.critical_depth)) > 1]
-    return _over(heading, varying, points, (lambda point: point.critical_depth, say("layers one after the other")))
+    return _over(heading, _varying(points, _depth), points, (_depth, say("layers one after the other")))
 
 
 def by_runs(points: Sequence[Point]) -> Figure | None:
@@ -104,8 +104,7 @@ def by_runs(points: Sequence[Point]) -> Figure | None:
             "The same scores against the number of layer runs. Strategies whose plans all run as many layers as the whole model have no curve here."
         ),
     )
-    varying = [curve for curve in curves_of(points) if len(curve.at(lambda point: point.layer_runs)) > 1]
-    return _over(heading, varying, points, (lambda point: point.layer_runs, say("layer runs")))
+    return _over(heading, _varying(points, _runs), points, (_runs, say("layer runs")))
 
 
 def strategy_panels(points: Sequence[Point]) -> Figure | None:
@@ -251,6 +250,20 @@ def _framed(heading: Heading, axes: Axes, shown: tuple[float, float] | None) -> 
         return heading, axes
     cut = say("{caption} What lies beyond the frame is in the data.", caption=heading.caption)
     return replace(heading, caption=cut), replace(axes, y_range=shown)
+
+
+def _varying(points: Sequence[Point], place: Place) -> list[Curve]:
+    """The curves that have several places; the best of several settings has no order there."""
+    found = [curve for curve in curves_of(points) if not curve.strategy.endswith(BEST)]
+    return [curve for curve in found if len(curve.at(place)) > 1]
+
+
+def _depth(point: Point) -> int:
+    return point.critical_depth
+
+
+def _runs(point: Point) -> int:
+    return point.layer_runs
 
 
 def _affected(point: Point) -> int:

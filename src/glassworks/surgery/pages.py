@@ -15,7 +15,6 @@ from glassworks.report import FileLink, Page, Row, Section, SummaryLine, Table
 from glassworks.surgery.drawings import loop_map
 from glassworks.surgery.points import (
     BLOCKS,
-    FULL,
     MEDIAN,
     SINGLE,
     Point,
@@ -108,8 +107,8 @@ def _summary(record: SweepRecord, points: Sequence[Point]) -> list[SummaryLine]:
     if len(ranked) > 1:
         told = say(
             "Least harmful over all starts: {best} ({mean}); most harmful: {worst} ({low}). The whole model: {whole}.",
-            best=ranked[0].name, mean=f"{ranked[0].mean:.2f}", worst=ranked[-1].name, low=f"{ranked[-1].mean:.2f}",
-            whole=f"{whole_model(points).value:.2f}",
+            best=ranked[0].name, mean=_number(ranked[0].mean), worst=ranked[-1].name, low=_number(ranked[-1].mean),
+            whole=_number(whole_model(points).value),
         )  # fmt: skip
         lines.append(SummaryLine(told, "standings"))
     keeping = [one for one in ranked if one.keeps is not None]
@@ -131,9 +130,13 @@ def _summary(record: SweepRecord, points: Sequence[Point]) -> list[SummaryLine]:
     lines += _loop_line(record, points)
     cost = say(
         "Asked for {asked} layer runs over each batch, {done} were done: beginnings that plans share are run once.",
-        asked=record.cost["asked"], done=record.cost["done"],
+        asked=f"{record.cost['asked']:,}", done=f"{record.cost['done']:,}",
     )  # fmt: skip
     return [*lines, SummaryLine(cost, "cost")]
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
 
 
 def _loop_line(record: SweepRecord, points: Sequence[Point]) -> list[SummaryLine]:
@@ -159,7 +162,7 @@ def _passport(record: SweepRecord) -> tuple[Row, ...]:
         Row(say("digest of the weights"), spec.weights),
         Row(say("device and number format"), f"{environment.get('device', '-')}, {spec.dtype}"),
         Row(say("plan families"), choice.plans),
-        Row(say("stack"), choice.stack or "-"),
+        *([] if choice.stack is None else [Row(say("stack"), choice.stack)]),
         Row(say("layers kept in place"), ", ".join(map(str, choice.protect)) or say("none")),
         Row(say("seeds of random orders"), str(choice.seeds)),
         *(Row(say("benchmark {name}", name=one.name), _told(one)) for one in record.benchmarks),
@@ -221,6 +224,8 @@ def _best_table(points: Sequence[Point], whole: Point) -> Table:
 def _budget_table(points: Sequence[Point], whole: Point) -> Table:
     best: dict[int, Point] = {}
     for point in _different(points, whole):
+        if point.layer_runs > whole.layer_runs:
+            continue
         if point.layer_runs not in best or point.goodness > best[point.layer_runs].goodness:
             best[point.layer_runs] = point
     rows = tuple(_cells(best[runs]) for runs in sorted(best))
@@ -230,7 +235,10 @@ def _budget_table(points: Sequence[Point], whole: Point) -> Table:
 
 def _different(points: Sequence[Point], whole: Point) -> list[Point]:
     """Points with a known score whose plan is not the whole model's, equal plans once."""
-    found = {p.plan: p for p in points if math.isfinite(p.value) and p.strategy != FULL and p.plan != whole.plan}
+    found: dict[str, Point] = {}
+    for point in points:
+        if math.isfinite(point.value) and point.plan != whole.plan:
+            found.setdefault(point.plan, point)
     return list(found.values())
 
 
@@ -239,7 +247,7 @@ def _cells(point: Point) -> tuple[Text | str | int | float, ...]:
 
 
 _PLAN_COLUMNS = (
-    say("plan"), say("strategy"), say("layer runs"), say("layers one after the other"),
+    say("plan"), say("strategy"), say("layer runs"), say("depth"),
     say("score"), say("low"), say("high"),
 )  # fmt: skip
 

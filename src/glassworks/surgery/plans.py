@@ -130,12 +130,15 @@ class Plan:
         return tuple(number for number in range(depth) if number not in used)
 
     def keeps(self, layer: int) -> bool:
-        """Whether a layer runs once and by itself, behind lower layers only and before higher ones only."""
-        if self.stages.count(Layer(layer)) != 1:
+        """Whether a layer runs once, by itself and in its place.
+
+        Its place is behind lower layers only and before higher ones only, or as the n-th execution where n is its number.
+        """
+        if self.executions.count(layer) != 1 or Layer(layer) not in self.stages:
             return False
-        place = self.stages.index(Layer(layer))
-        before, after = self.stages[:place], self.stages[place + 1 :]
-        return all(n < layer for n in _executions(before)) and all(n > layer for n in _executions(after))
+        place = self.executions.index(layer)
+        before, after = self.executions[:place], self.executions[place + 1 :]
+        return place == layer or (all(n < layer for n in before) and all(n > layer for n in after))
 
     def check(self, depth: int, stack: str = "") -> None:
         """Raises InvalidInput where it names a layer that a stack of `depth` layers has not."""

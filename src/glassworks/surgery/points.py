@@ -20,6 +20,8 @@ SINGLE = ("skip_one", "switch")
 BLOCKS = ("repeat_block", "drop_block")
 # What is neither a curve over the number of affected layers nor a map of blocks.
 _NO_CURVE = (FULL, *SINGLE, *BLOCKS, "inversions")
+# Ends the name of a curve of the best of several settings.
+BEST = "_best"
 # The paper's main choice of loops (figure 9).
 _USUAL_LOOPS = 3
 
@@ -119,7 +121,7 @@ def curves_of(points: Sequence[Point]) -> list[Curve]:
             Curve(name_of(strategy, *usual), strategy, tuple(point for point in own if point.setting == usual))
         )
         if len(settings) > 1:
-            found.append(Curve(say("{strategy}, best of {count}", strategy=name_of(strategy), count=len(settings)), f"{strategy}_best", _best(own)))  # fmt: skip
+            found.append(Curve(say("{strategy}, best of {count}", strategy=name_of(strategy), count=len(settings)), f"{strategy}{BEST}", _best(own)))  # fmt: skip
     return found
 
 

@@ -42,13 +42,14 @@ from glassworks.surgery.texts import Split, split_of
 from glassworks.tensors.seeds import Seed
 
 QUANTITIES = ("value", "low", "high", "fit")
+MEASURED = ("cost", *METRICS)
 # New plans are drawn so often for each one that is wanted, before a small room counts as exhausted.
 TRIES = 20
 
 
 @dataclass(frozen=True, eq=False)
 class SearchOrder:
-    """A search that is ready to run: the model, what was chosen, the texts, the order of block influence."""
+    """A search that is ready to run: the model, what was chosen, what plans may be, the texts."""
 
     subject: Subject
     run: SearchRun
@@ -128,11 +129,11 @@ class SearchResult:
     def measurement(self) -> Measurement:
         """Nats per token on held-out text by metric, kind of plan and number of layer runs."""
         runs = sorted({number for plans in self.plans.values() for number in plans})
-        values = np.full((len(METRICS), len(self.plans), len(runs), len(QUANTITIES)), math.nan)
-        for place, metric in enumerate(METRICS):
-            for row, (name, scores) in enumerate(self.scores[metric].items()):
-                for number, score in scores.items():
-                    found = bootstrap_interval(_first, (score.per_document,), score.weights)
+        values = np.full((len(MEASURED), len(self.plans), len(runs), len(QUANTITIES)), math.nan)
+        for place, metric in enumerate(MEASURED):
+            for row, (name, plans) in enumerate(self.plans.items()):
+                for number in plans:
+                    found = self._interval(metric, name, number)
                     fit = self.fits[number] if name == FOUND and metric == self.run.choice.objective else math.nan
                     values[place, row, runs.index(number)] = [found.mean, found.low, found.high, fit]
         return Measurement(
@@ -140,16 +141,24 @@ class SearchResult:
             says=say("nats per token on held-out text of the best plan found for each number of layer runs"),
             values=values,
             dims=("metric", "plans", "layer_runs", "quantity"),
-            coords={"metric": METRICS, "plans": tuple(self.plans), "layer_runs": tuple(runs), "quantity": QUANTITIES},
+            coords={"metric": MEASURED, "plans": tuple(self.plans), "layer_runs": tuple(runs), "quantity": QUANTITIES},
             unit="nats per token",
             columns={
-                "metric": "nll: of the right token; kl: divergence from the whole model",
+                "metric": "nll: of the right token; cost: nll above the whole model's; kl: divergence from the whole model",
                 "quantity": "value and its 95 % interval over windows; fit: on the text that the plan was chosen by",
             },
         )
 
-    def figure(self, metric: str = "nll") -> Figure:
-        """Nats per token against layer runs, beside the plans that cost no search and the whole model."""
+    def _interval(self, metric: str, name: str, layer_runs: int) -> Interval:
+        """A plan's score on held-out text; its cost is paired with the whole model window by window."""
+        score = self.scores["kl" if metric == "kl" else "nll"][name][layer_runs]
+        if metric != "cost":
+            return bootstrap_interval(_first, (score.per_document,), score.weights)
+        [whole] = self.scores["nll"][WHOLE].values()
+        return bootstrap_interval(_first_less, (score.per_document, whole.per_document), score.weights)
+
+    def figure(self, metric: str = "cost") -> Figure:
+        """Nats per token against layer runs, beside the plans that need no search."""
         return search_figure(self.measurement(), metric)
 
 
@@ -287,7 +296,7 @@ def _raced(order: SearchOrder, ledger: Ledger, plans: Sequence[Plan], keep: int,
 
 
 def _compared(order: SearchOrder, influence: Sequence[int]) -> dict[str, dict[int, Plan]]:
-    """The plans that cost no search, with as many layer runs as plans were searched for, and the whole model."""
+    """The plans that need no search, with as many layer runs as plans were searched for, and the whole model."""
     room = order.room
     free = [layer for layer in influence if layer not in room.protected]
     skipped = [variant.plan for variant in SkipMiddle().variants(room.depth, room.protected)]

@@ -10,23 +10,35 @@ from glassworks.figures import Axes, Figure, Heading, Reference, Series, curves
 from glassworks.surgery.specs import FOUND, INFLUENCE, SKIP, WHOLE
 
 
-def search_figure(measurement: Measurement, metric: str = "nll") -> Figure:
-    """Nats per token on held-out text against layer runs: the plans found, and those that cost no search."""
+def search_figure(measurement: Measurement, metric: str = "cost") -> Figure:
+    """What each number of layer runs costs on held-out text: the plans found, and those that need no search.
+
+    "cost" is nats per token above the whole model, "kl" the divergence from it, "nll" nats per token.
+    """
     found = measurement.at(metric=metric)
     runs = found.along("layer_runs")
     names = [str(name) for name in found.coords["plans"] if name != WHOLE]
     series = [_series(found.at(plans=name).values, runs, name) for name in names]
     whole = found.at(plans=WHOLE, quantity="value").values
-    words = say("nats per token") if metric == "nll" else say("divergence from the whole model, nats per token")
     reference = Reference(say("whole model"), float(whole[~np.isnan(whole)][0]))
     heading = Heading(
         f"search_{metric}",
         say("The best plan for each number of layer runs"),
         say(
-            "Scores on text that no plan was chosen by, with 95 % intervals over windows. Skip-middle leaves out the centre; block influence leaves out first the layers that turn the stream least (ShortGPT)."
+            "On text that no plan was chosen by, with 95 % intervals over windows. Skip-middle leaves out the centre; block influence leaves out first the layers that turn the stream least (ShortGPT)."
         ),
     )
-    return curves(heading, series, Axes(say("layer runs"), words, references=(reference,)))
+    return curves(heading, series, Axes(say("layer runs"), _words(metric), references=(reference,)))
+
+
+def _words(metric: str) -> Text:
+    match metric:
+        case "cost":
+            return say("nats per token above the whole model")
+        case "kl":
+            return say("divergence from the whole model, nats per token")
+        case _:
+            return say("nats per token")
 
 
 def _series(values: np.ndarray, runs: np.ndarray, name: str) -> Series:

@@ -45,7 +45,7 @@ class HealSpec(Spec):
     """Which matrices of a layer are adapted: of the attention ("mixer"), of the feed-forward, or both."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """The largest; reached after a tenth of the steps, then falling straight to zero (AdamW without decay)."""
-    steps: int = Field(default=60, ge=1)
+    steps: int = Field(default=40, ge=1)
     """Updates."""
     batch: int = Field(default=2, ge=1)
     """Windows in an update."""

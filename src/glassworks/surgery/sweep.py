@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -241,9 +242,9 @@ def _against_full(pieces: Sequence[ItemBatch], arrays: Sequence[Arrays], row: in
 
 def _read(path: Path) -> Arrays:
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             return {name: kept[name] for name in kept.files}
-    except (OSError, ValueError, KeyError, EOFError) as problem:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as problem:
         raise BrokenFile(
             say("{path} is damaged: {reason}", path=str(path), reason=str(problem)),
             right=say("delete this file and run the sweep again; the other pieces are kept"),

@@ -18,7 +18,7 @@ from glassworks.experiments.painters.drawings_published import (
     series_of_rows,
     strategy_panels,
 )
-from glassworks.experiments.painters.tables import RANKING, Strategies, Table, interval_of, strategy_name
+from glassworks.experiments.painters.tables import RANKING, Strategies, Table, bands, interval_of, strategy_name
 from glassworks.figures import (
     Axes,
     BarSeries,
@@ -295,8 +295,8 @@ def encoder(evidence: Evidence) -> list[Figure]:
 
 
 def _hits(table: Table, row: NDArray[np.float64]) -> Interval:
-    found = table.interval(lambda scores: table.value(float(scores[0])), [row])
-    return Interval(found.mean, found.low, found.high, 0)
+    mean, low, high = (table.value(float(one[0])) for one in bands(row[None], table.full))
+    return Interval(mean, low, high, 0)
 
 
 def _as_hits(series: Series, table: Table) -> Series:

@@ -83,7 +83,7 @@ def single(evidence: Evidence) -> list[Figure]:
     heading = Heading(
         "single-layers",
         say("One layer left out, or switched with the next"),
-        say("The first and last layers carry most; bands: 95 % interval over windows of text (paper: figure 2)."),
+        say("Bands: 95 % interval over windows of text (paper: figure 2)."),
     )
     series = [
         series_of_rows(name_of(name), table.parts.along("layer"), table.rows(strategy=name), table.full, style)
@@ -106,7 +106,7 @@ def similarity(evidence: Evidence) -> list[Figure]:
         "similarity",
         say("How alike the stream is after different layers"),
         say(
-            "Top left as published (paper: figure 3), where one long token decides; the others look at every token alike. Alike does not mean exchangeable."
+            "Top left as published (paper: figure 3): a token far longer than the others decides it, while the other definitions look at every token alike. Alike does not mean exchangeable."
         ),
     )
     labels = tuple(str(state) for state in found.coords["state"])
@@ -122,7 +122,7 @@ def sinks(evidence: Evidence) -> list[Figure]:
     found = evidence["sinks"]
     heading = Heading(
         "sinks",
-        say("One token far longer than the others"),
+        say("The most prominent token beside the others"),
         say(
             "Length of the state of each text's most prominent token beside the median of its other tokens, medians over the texts. Marked: the layers that lengthen or shorten it. {rule}",
             rule=found.says,

@@ -68,10 +68,6 @@ def judged_together(leads: Sequence[Interval], enough: int) -> Outcome:
     return Outcome.FAILS if len(leads) - below < enough else Outcome.UNDECIDED
 
 
-def _two(value: float) -> str:
-    return f"{value:.2f}"
-
-
 def _three(value: float) -> str:
     return f"{value:.3f}"
 
@@ -363,7 +359,7 @@ def frozen_classifier(evidence: Evidence) -> Finding:
     kept = interval_over_seeds(above[best] / whole)
     because = say(
         "the best strategy ({name}) keeps {share} of the whole encoder's accuracy above chance",
-        name=strategy_name(best), share=_two(kept.mean),
+        name=strategy_name(best), share=_three(kept.mean),
     )  # fmt: skip
     return Finding(judged_by_level(kept.mean, 0.9, 0.75), kept, "share", because)
 
@@ -372,10 +368,12 @@ def healing(evidence: Evidence) -> Finding:
     """The share of the lost nats that a short training regains."""
     nats = evidence["healing"]
     whole, cut, healed = (nats.at(state=name).values for name in ("whole", "cut", "healed"))
+    if (cut <= whole).any():
+        return _nothing("share regained")
     regained = interval_over_seeds((cut - healed) / (cut - whole))
     because = say(
         "nats per token on held-out text: whole model {whole}, cut {cut}, healed {healed}",
-        whole=_two(float(whole.mean())), cut=_two(float(cut.mean())), healed=_two(float(healed.mean())),
+        whole=_three(float(whole.mean())), cut=_three(float(cut.mean())), healed=_three(float(healed.mean())),
     )  # fmt: skip
     return Finding(judged_by_level(regained.mean, 0.5, 0.25), regained, "share regained", because)
 

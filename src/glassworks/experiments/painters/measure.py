@@ -79,7 +79,7 @@ def middle_of(found: Found, one: Variant) -> int:
     return found.depth - 2 * one.start - 1
 
 
-def start_near(depth: int, middle: float) -> int:
+def start_near(depth: int, middle: int | float) -> int:
     """The start whose middle is nearest to so many layers, at least 2."""
     starts = [start for start in range(depth // 2) if depth - 2 * start - 1 >= 2] or [0]
     return min(starts, key=lambda start: (abs(depth - 2 * start - 1 - middle), start))

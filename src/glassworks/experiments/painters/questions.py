@@ -29,7 +29,7 @@ QUESTIONS: tuple[Question, ...] = (
             "Each layer left out and each pair of neighbours exchanged, and the similarity of states in four definitions: flat as published, and token by token."
         ),
         say(
-            "Alike states are not proof of one space: a layer may read directions that a cosine hardly sees, and the flat cosine is decided by a single long token."
+            "Alike states are not proof of one space: a layer may read directions that a cosine hardly sees, and the flat cosine is decided by a single long token where there is one."
         ),
         ("same-space", "cosine-plateau", "cosine-per-token"),
         ("single-layers", "similarity", "sinks"),
@@ -114,7 +114,7 @@ QUESTIONS: tuple[Question, ...] = (
     Question(
         "sink-study",
         say("Ours: is it the attention sink?"),
-        say("The paper does not ask. One layer writes a very long first token, late ones erase it, and a middle that holds the writer breaks both."),
+        say("The paper does not ask. In many models one early layer makes the first token very long and late ones shorten it again; a middle that holds such a layer breaks this."),
         say(
             "All strategies again with the layers that write and erase the sink kept in place, and a control that keeps as many other layers."
         ),
@@ -129,7 +129,7 @@ QUESTIONS: tuple[Question, ...] = (
         say("And an encoder?"),
         say("The same order of strategies for BERT, fine-tuned or frozen with a trained classifier (section 3.8, appendix A.9)."),
         say("Retrieval with an encoder that is not trained at all, and linear classifiers on its vectors under each plan."),
-        say("A sentence encoder of six layers has a middle of at most five; BERT-large and fine-tuning need the paper scale."),
+        say("At laptop scale a sentence encoder of six layers, whose middle has five at most; nothing is fine-tuned, so the paper's main protocol for BERT is not repeated."),
         ("encoder-looped", "frozen-classifier"),
         ("encoder", "encoder-loops", "classifiers"),
     ),
@@ -147,7 +147,7 @@ QUESTIONS: tuple[Question, ...] = (
         say("Ours: and an encoder-decoder?"),
         say("The paper has none."),
         say("The strategies on either stack, scored by the titles of articles that are given to read."),
-        say("One small model of 8 + 8 layers that was tuned for other titles than these."),
+        say("One small model, tuned for titles of another kind."),
         (),
         ("stack-encoder", "stack-decoder"),
     ),

@@ -123,7 +123,9 @@ def _cosines(evidence: Evidence) -> page.Table:
         say("Similarity among the states of layers 0.4 T to 0.9 T"),
         (say("definition"), say("mean"), say("smallest")),
         tuple(rows),
-        say("Pairs of different layers; a single long token makes the flat cosine nearly 1 whatever the others do."),
+        say(
+            "Pairs of different layers. One token far longer than the others brings the flat cosine near 1 whatever the others do."
+        ),
     )
 
 

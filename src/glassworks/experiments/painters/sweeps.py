@@ -94,7 +94,7 @@ def published(seeds: Sequence[int]) -> str:
     return ",".join(f"random:seeds={numbers(seeds)}" if name == "random" else name for name in PUBLISHED)
 
 
-def numbers(values: Sequence[float]) -> str:
+def numbers(values: Sequence[int | float]) -> str:
     """Numbers as a setting of a plan family takes them."""
     return f"[{','.join(f'{value:g}' for value in values)}]"
 
