@@ -50,11 +50,17 @@ def main() -> None:
                 seconds[name].append(time.perf_counter() - started)
         medians = {name: statistics.median(times) for name, times in seconds.items()}
         rows[sites] = {
-            name: {"seconds": seconds[name], "tensors": kept[name], "ours is faster by": medians[name] / medians["glassworks"]}
+            name: {
+                "seconds": seconds[name],
+                "tensors": kept[name],
+                "ours is faster by": medians[name] / medians["glassworks"],
+            }
             for name in work
         }
         for name, median in medians.items():
-            print(f"{sites:24} {name:16} {median:.3f} s  {median / medians['bare sdpa']:.2f}x bare  {kept[name]} tensors")
+            print(
+                f"{sites:24} {name:16} {median:.3f} s  {median / medians['bare sdpa']:.2f}x bare  {kept[name]} tensors"
+            )
     about = {"threads": torch.get_num_threads(), "torch": torch.__version__}
     target = Path(__file__).with_name("peers.json")
     target.write_text(json.dumps({"machine": about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
@@ -73,7 +79,10 @@ def _work(folder: Path, ids: torch.Tensor, *, attention: bool) -> dict[str, Call
     bare_models = {"bare sdpa": loaded(), "bare eager": loaded("eager")}
     bridge: Any = TransformerBridge.boot_transformers(str(folder), hf_model=loaded("eager"), tokenizer=_tokenizer())
     sighted: Any = NNsight(loaded("eager" if attention else "sdpa"))
-    names = ["hook_embed", *(f"blocks.{i}.hook_{p}" for i in range(DEPTH) for p in ("resid_pre", "resid_mid", "resid_post"))]
+    names = [
+        "hook_embed",
+        *(f"blocks.{i}.hook_{p}" for i in range(DEPTH) for p in ("resid_pre", "resid_mid", "resid_post")),
+    ]
     if attention:
         names += [f"blocks.{i}.attn.hook_{p}" for i in range(DEPTH) for p in ("q", "k", "v", "pattern", "z")]
 
@@ -105,14 +114,21 @@ def _work(folder: Path, ids: torch.Tensor, *, attention: bool) -> dict[str, Call
 
         return run
 
-    return {"glassworks": ours, "transformer-lens": lens, "nnsight": sight, **{name: bare(name) for name in bare_models}}
+    return {
+        "glassworks": ours,
+        "transformer-lens": lens,
+        "nnsight": sight,
+        **{name: bare(name) for name in bare_models},
+    }
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer, models
 
     vocabulary = {f"t{number}": number for number in range(50_257)}
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="t0")), eos_token="t0")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="t0")), eos_token="t0"
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,13 @@ from glassworks.anatomy import Subject
 from glassworks.surgery import Plan, operated
 
 torch.manual_seed(0)
-shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 8, "num_attention_heads": 4, "vocab_size": 96}
+shape = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 4,
+    "vocab_size": 96,
+}
 subject = Subject.of(LlamaForCausalLM(LlamaConfig(**shape, initializer_range=0.2)).eval())
 plan = Plan.parse("0..1 (2 | 3 | 4)x2 5 7 6", depth=8)
 print(plan, "runs", plan.layer_runs, "layers, the longest path is", plan.critical_depth)

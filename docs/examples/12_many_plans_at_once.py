@@ -8,7 +8,13 @@ from glassworks.surgery import Cost, logits_under, operated
 from glassworks.surgery.families import parse_families, variants_of
 
 torch.manual_seed(0)
-shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 8, "num_attention_heads": 4, "vocab_size": 96}
+shape = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 4,
+    "vocab_size": 96,
+}
 subject = Subject.of(LlamaForCausalLM(LlamaConfig(**shape, initializer_range=0.2)).eval())
 batch = subject.batch(torch.randint(96, (2, 16), generator=torch.Generator().manual_seed(0)))
 

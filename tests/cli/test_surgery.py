@@ -81,6 +81,11 @@ def test_a_saved_plan_is_taken_up_again_and_exported(model, tmp_path, capsys, mo
     assert tokens[0].tolist() == first["tokens"]
     assert main(["export", "--plan", "plan.json", "--to", "mergekit", "--model", "org/name", "--out", "recipe"]) == 0
     assert capsys.readouterr().out == "recipe/mergekit.yml\n"
+    assert main(["export", "--plan", "0..2 2..", "--to", "hf", "--model", model, "--out", "open"]) == 0
+    assert (tmp_path / "open" / "plan.json").read_text() == (tmp_path / "out" / "plan.json").read_text()
+    assert main(["export", "--plan", "0..2 2..4", "--to", "mergekit", "--model", "m", "--out", "own.yml"]) == 0
+    assert (tmp_path / "own.yml").is_file()
+    capsys.readouterr()
     assert asked(capsys, model, "--plan", "recipe/mergekit.yml")["plan"] == first["plan"]
 
 

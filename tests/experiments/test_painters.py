@@ -191,40 +191,43 @@ def test_without_measurements_the_report_still_asks_every_question():
     assert all("not measured" in section.paragraphs[2].en for section in sections[:8])
 
 
-@pytest.mark.slow
-class TestSmokeRun:
-    @pytest.fixture(scope="class")
-    def outcome(self, tmp_path_factory):
-        settings = Painters.at(Scale.SMOKE).replaced("decoder", str(asset("lm/stories260K/stories260K.bin")))
-        asset("bench"), asset("text/tinyshakespeare.txt")
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """All studies on a real model of five layers."""
+    settings = Painters.at(Scale.SMOKE).replaced("decoder", str(asset("lm/stories260K/stories260K.bin")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLASSWORKS_ASSETS", str(asset("bench").parent))
         return run_experiment(settings, RunOptions(out=tmp_path_factory.mktemp("smoke")))
 
-    def test_it_leaves_a_whole_folder_and_a_report(self, outcome):
-        assert outcome.run.verify() == []
-        assert len(list((outcome.run.path / "figures").glob("*.png"))) >= 15
-        page = outcome.run.report.read_text(encoding="utf-8")
+
+@pytest.mark.slow
+class TestSmokeRun:
+    def test_it_leaves_a_whole_folder_and_a_report(self, smoke):
+        assert smoke.run.verify() == []
+        assert len(list((smoke.run.path / "figures").glob("*.png"))) >= 15
+        page = smoke.run.report.read_text(encoding="utf-8")
         assert "https://" not in page
         assert len(page) < 5_000_000
 
-    def test_every_claim_is_undecided_at_smoke_scale(self, outcome):
-        assert {v.outcome for v in outcome.verdicts} == {Outcome.UNDECIDED}
+    def test_every_claim_is_undecided_at_smoke_scale(self, smoke):
+        assert {v.outcome for v in smoke.verdicts} == {Outcome.UNDECIDED}
 
-    def test_verdicts_come_again_from_the_disk(self, outcome):
-        found = Evidence(load_measurements(outcome.run.path), Scale.SMOKE)
-        assert [v.to_json() for v in judge(Painters.claims, found)] == [v.to_json() for v in outcome.verdicts]
+    def test_verdicts_come_again_from_the_disk(self, smoke):
+        found = Evidence(load_measurements(smoke.run.path), Scale.SMOKE)
+        assert [v.to_json() for v in judge(Painters.claims, found)] == [v.to_json() for v in smoke.verdicts]
 
-    def test_plans_did_what_was_said(self, outcome):
-        assert outcome.measurements["fidelity"].at(check="decoding").values < 2e-4
+    def test_plans_did_what_was_said(self, smoke):
+        assert smoke.measurements["fidelity"].at(check="decoding").values < 2e-4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("study", "field", "name"), [("encoder", "encoder", "minilm"), ("encoder_decoder", "encoder_decoder", "t5-title")]
 )
-def test_encoders_and_encoder_decoders(study, field, name, bench):
+def test_encoders_and_encoder_decoders(study, field, name, bench, monkeypatch):
     if located(entry_of(name)) is None:
         pytest.skip(f"{name} is not on this machine; glassworks models get {name}")
-    asset("text/wikitext2-test.txt")
+    monkeypatch.setenv("GLASSWORKS_ASSETS", str(asset("bench").parent))
     settings = (
         Painters.at(Scale.SMOKE).replaced(field, name).replaced("classifier_tasks", ["rte"]).replaced("queries", 16)
     )

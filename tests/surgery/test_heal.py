@@ -1,5 +1,7 @@
 """Healing: what was cut is partly won back on unseen text, and the model itself stays as it was."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -152,6 +154,6 @@ def test_what_cannot_be_healed_is_said(split: Split, monkeypatch: pytest.MonkeyP
         heal(subject, CUT, QUICK, split)
     after = state_of(subject.model)
     assert after["modules"] == before["modules"]
-    monkeypatch.setitem(__import__("sys").modules, "peft", None)
+    monkeypatch.setitem(sys.modules, "peft.tuners", None)
     with pytest.raises(Unavailable, match="peft"):
         heal(subject_of(), CUT, QUICK, split)

@@ -17,8 +17,9 @@ from glassworks.evaluation import MetricScore, evaluate
 from glassworks.surgery import sweep
 from glassworks.surgery.choice import SweepChoice, SweepSpec
 from glassworks.surgery.estimate import estimate
+from glassworks.surgery.families import FAMILIES
 from glassworks.surgery.operate import operated
-from glassworks.surgery.points import MEDIAN, benchmarks_of, curves_of, points_of
+from glassworks.surgery.points import MEDIAN, benchmarks_of, curves_of, name_of, points_of
 from glassworks.surgery.record import ROWS, SweepRecord
 from glassworks.surgery.rows import COLUMNS, Drawn
 from glassworks.surgery.sweep import Sweep, SweepOptions, SweepOrder, run_sweep
@@ -220,3 +221,8 @@ def test_an_estimate_scores_nothing_and_counts_as_the_sweep_does(done: Sweep, fo
     assert found.done < found.asked
     assert found.seconds > 0
     assert found.peak_bytes > 0
+
+
+def test_every_family_has_a_name_for_people() -> None:
+    strategies = {v.strategy for kind in FAMILIES.kinds for v in FAMILIES.parse({"kind": kind}).variants(6)}
+    assert [one for one in strategies | {"sum", "middle_repeat_scaled"} if name_of(one).template == "{name}"] == []

@@ -24,14 +24,12 @@ def export_plan(command: Export) -> tuple[Path, list[Path]]:
     """Writes the checkpoint or the recipe; returns the folder and what a person looks for in it."""
     go_offline(command.offline)
     given = str(command.plan)
-    saved = read_plan(given)
-    model = command.model or saved.source or saved.model
-    if model is None:
-        raise InvalidInput(say("which model is this plan for?"), given=given, right=say("--model MODEL"))
+    model = command.model or _model_of(given)
     folder = Path(command.out or f"exports/{_file_name(model)}-plan")
     match command.to:
         case "mergekit":
-            return folder, [_recipe(saved, model, folder)]
+            path = folder if folder.suffix in (".yml", ".yaml") else folder / RECIPE
+            return path.parent, [_recipe(read_plan(given), model, path)]
         case "hf":
             tell_of_torch(as_json=command.json)
             return folder, [_checkpoint(command, model, folder)]
@@ -42,10 +40,18 @@ def export_plan(command: Export) -> tuple[Path, list[Path]]:
             )
 
 
-def _recipe(saved: SavedPlan, model: str, folder: Path) -> Path:
+def _model_of(given: str) -> str:
+    """The model that a saved plan is for."""
+    saved = read_plan(given)
+    model = saved.source or saved.model
+    if model is None:
+        raise InvalidInput(say("which model is this plan for?"), given=given, right=say("--model MODEL"))
+    return model
+
+
+def _recipe(saved: SavedPlan, model: str, path: Path) -> Path:
     from glassworks.surgery.mergekit import to_mergekit
 
-    path = folder / RECIPE
     write_bytes(path, to_mergekit(saved.plan, model).encode())
     return path
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,7 @@ def tell_of_torch(*, as_json: bool) -> None:
 
 
 @contextmanager
-def doing(*, quiet: bool) -> Iterator[Callable[[Text], None]]:
+def doing(*, quiet: bool) -> Generator[Callable[[Text], None]]:
     """A line on stderr that says what is being done now, gone at the end; nothing where no person watches."""
     if quiet or not sys.stderr.isatty():
         yield lambda _: None

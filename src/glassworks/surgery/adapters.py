@@ -134,30 +134,32 @@ def adapted(subject: Subject, adapter: Adapter) -> Generator[Mapping[str, nn.Par
     Enter it before `operated`. Afterwards every module, weight and flag is as it was. Raises Unavailable without peft,
     InvalidInput for an adapter of another model.
     """
-    peft = _peft()
+    lora = _lora()
     model = subject.model
     _check_fits(model, adapter)
-    known, learning = set(vars(model)), {p: p.requires_grad for p in model.parameters()}
-    places = {path: _parent(model, path) for path in adapter.down}
-    originals = {path: parent.get_submodule(name) for path, (parent, name) in places.items()}
-    config = peft.LoraConfig(
-        r=adapter.rank,
-        lora_alpha=adapter.alpha,
-        target_modules="|".join(re.escape(path) for path in adapter.down),
-        fan_in_fan_out=adapter.inputs_first,
-    )
+    learning = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    matrices = {path: model.get_submodule(path) for path in adapter.down}
+    config = lora.LoraConfig(r=adapter.rank, lora_alpha=adapter.alpha, fan_in_fan_out=adapter.inputs_first)
     try:
-        # peft draws a beginning of its own, which is overwritten: the global generator must not notice.
-        with torch.random.fork_rng(devices=[]):
-            peft.inject_adapter_in_model(config, model)
-        yield _parameters(model, adapter)
+        model.requires_grad_(False)
+        found: dict[str, nn.Parameter] = {}
+        for path, matrix in matrices.items():
+            # Layer by layer, for peft's own search renames the targets of mixtures of experts. It also draws a beginning,
+            # which is overwritten: the global generator must not notice.
+            with torch.random.fork_rng(devices=[]):
+                layer = lora.Linear(matrix, _NAME, config, adapter.rank, adapter.alpha, adapter.inputs_first)
+            for side, part, tensor in (
+                ("down", layer.lora_A, adapter.down[path]),
+                ("up", layer.lora_B, adapter.up[path]),
+            ):
+                found[f"{path}.{side}"] = part[_NAME].weight = nn.Parameter(tensor.to(subject.device, copy=True))
+            _put(model, path, layer)
+        yield found
     finally:
-        for path, (parent, name) in places.items():
-            setattr(parent, name, originals[path])
+        for path, matrix in matrices.items():
+            _put(model, path, matrix)
         for parameter, learned in learning.items():
             parameter.requires_grad_(learned)
-        for name in set(vars(model)) - known:
-            delattr(model, name)
 
 
 def merged(subject: Subject, adapter: Adapter) -> Subject:
@@ -234,27 +236,16 @@ def _check_fits(model: nn.Module, adapter: Adapter) -> None:
             )
 
 
-def _parameters(model: nn.Module, adapter: Adapter) -> dict[str, nn.Parameter]:
-    found: dict[str, nn.Parameter] = {}
-    for path in adapter.down:
-        layer: Any = model.get_submodule(path)
-        found[f"{path}.down"] = layer.lora_A[_NAME].weight
-        found[f"{path}.up"] = layer.lora_B[_NAME].weight
-        found[f"{path}.down"].data.copy_(adapter.down[path])
-        found[f"{path}.up"].data.copy_(adapter.up[path])
-    return found
-
-
-def _parent(model: nn.Module, path: str) -> tuple[nn.Module, str]:
+def _put(model: nn.Module, path: str, module: nn.Module) -> None:
     parent, _, name = path.rpartition(".")
-    return model.get_submodule(parent), name
+    setattr(model.get_submodule(parent), name, module)
 
 
-def _peft() -> Any:
+def _lora() -> Any:
     try:
-        import peft
+        from peft.tuners import lora
     except ImportError:
         raise Unavailable(
             say("healing needs the package peft"), next_command="pip install 'glassworks[heal]'"
         ) from None
-    return peft
+    return lora
