@@ -110,5 +110,5 @@ def _others() -> list[Measurement]:
         measurement("cache_full", np.full(4, 3.5), part=range(4)),
         measurement("classifier", np.full((2, 7, 3), 0.7), task=tasks, strategy=("full", *RANKING), seed=seeds),
         measurement("classifier_chance", [0.0, 0.5], task=tasks),
-        measurement("healing", np.full((3, 3), 4.0), state=("whole", "cut", "healed"), seed=seeds),
+        measurement("healing", np.full((4, 3), 4.0), state=("whole", "cut", "healed", "control"), seed=seeds),
     ]

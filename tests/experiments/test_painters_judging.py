@@ -258,8 +258,9 @@ def test_frozen_classifier(best, whole, expected):
 
 @pytest.mark.parametrize(("healed", "expected"), [(3.9, HOLDS), (4.2, PART), (4.45, FAILS), (math.nan, UNDECIDED)])
 def test_healing(healed, expected):
-    nats = np.array([3.5, 4.5, healed])[:, None] + np.array([-0.01, 0.0, 0.01])
-    assert outcome("healing", measurement("healing", nats, state=("whole", "cut", "healed"), seed=SEEDS)) is expected
+    nats = np.array([3.5, 4.5, healed, 3.4])[:, None] + np.array([-0.01, 0.0, 0.01])
+    states = ("whole", "cut", "healed", "control")
+    assert outcome("healing", measurement("healing", nats, state=states, seed=SEEDS)) is expected
 
 
 def test_smoke_and_too_few_seeds_decide_nothing():

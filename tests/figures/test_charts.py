@@ -172,7 +172,7 @@ def test_a_long_lens_grid_draws_the_newest_positions_and_keeps_all_in_its_table(
     assert "t39" in texts(figure.svg())
     assert "t3" not in texts(figure.svg())
     assert len(figure.table["position"]) == 40
-    assert "last 24 of 40" in figure.caption.en
+    assert "last 16 of 40" in figure.caption.en
 
 
 def test_a_wall_puts_layer_zero_at_the_bottom() -> None:

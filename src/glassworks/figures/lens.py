@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 _ROW_HEIGHT = 34  # pixels; two lines of text
-_MOST_COLUMNS = 24  # more would leave no room for a word
+_MOST_COLUMNS = 16  # more would leave no room for a word
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class LensGrid:
 
 
 def lens_grid(heading: Heading, grid: LensGrid, scale: ColourScale) -> Figure:
-    """The grid with the input tokens below; the newest 24 positions are drawn, the table has all."""
+    """The grid with the input tokens below; the newest 16 positions are drawn, the table has all."""
     first = max(0, len(grid.tokens) - _MOST_COLUMNS)
 
     def paint(palette: Palette) -> Drawing:
@@ -101,6 +101,8 @@ def _write_cells(plot: Plot, grid: LensGrid, first: int, colours: ScalarMappable
                     va="center",
                     fontsize=size,
                     color=ink,
+                    # Inside its cell a word takes no room from the layout, which would measure each.
+                    in_layout=False,
                 )
 
 

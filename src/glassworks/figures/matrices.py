@@ -219,7 +219,7 @@ def _write_numbers(
             if np.isfinite(values[row, column]):
                 plot.text(
                     column, row, format(values[row, column], scale.format), ha="center", va="center",
-                    fontsize=size, color=ink_on(shades[row, column], palette.ink),
+                    fontsize=size, color=ink_on(shades[row, column], palette.ink), in_layout=False,
                 )  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def wall(
             words = " ".join(part for part in (english(tile.label), printable(tile.note)) if part)
             plot.text(
                 left + side / 2, top - 3, shortened(words, max(4, int(side / 5.4))),
-                ha="center", va="bottom", fontsize=SMALL - 1, color=palette.ink,
+                ha="center", va="bottom", fontsize=SMALL - 1, color=palette.ink, in_layout=False,
             )  # fmt: skip
         plot.add_collection(PatchCollection(frames, facecolor="none", edgecolor=palette.grid, linewidth=0.7))
         plot.set(xlim=(0, width), ylim=(height, 0))

@@ -154,8 +154,11 @@ def batch_of(subject: Subject, prompt: Prompt) -> TokenBatch:
         return subject.batch(prompt)
     read = subject.batch(prompt)
     room = WRITTEN if subject.anatomy.context is None else min(WRITTEN, subject.anatomy.context - read.ids.shape[1])
-    written = subject.generate(read, room)
-    return replace(read, ids=written.cpu(), mask=None, labels=subject.labels(written[0].tolist()))
+    written = subject.generate(read, room).cpu()
+    # What stopped early is filled up with zeros; the start token may be one too.
+    real = written.flip(1).cumsum(1).flip(1) > 0
+    real[:, 0] = True
+    return replace(read, ids=written, mask=None if real.all() else real, labels=subject.labels(written[0].tolist()))
 
 
 def standard_instruments(subject: Subject, seed: int = 0, texts: int = 1) -> tuple[Instrument, ...]:

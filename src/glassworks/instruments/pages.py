@@ -8,6 +8,7 @@ import numpy as np
 
 from glassworks.anatomy.tokens import TokenBatch
 from glassworks.core.text import Text, say
+from glassworks.instruments.attention_maps import AttentionMaps
 from glassworks.instruments.examine import Examination
 from glassworks.instruments.findings import table_suffixes
 from glassworks.instruments.summary import given_words, summary_of
@@ -84,7 +85,7 @@ def _tokens(found: Examination) -> Section:
 def _token_table(batch: TokenBatch, key: str, title: Text) -> Table:
     places = batch.real[0].nonzero()[:, 0].tolist()
     rows = tuple((place, batch.labels[place], int(batch.ids[0, place])) for place in places)
-    return Table(key, title, (say("position"), say("token"), say("id")), rows)
+    return Table(key, title, (say("position"), say("token"), say("id")), rows, flows=True)
 
 
 @dataclass(frozen=True)
@@ -151,9 +152,14 @@ def _parts(found: Examination) -> list[Section]:
     sections: list[Section] = []
     for part in _order():
         names = [name for kind in part.kinds for name in left if _plain(name).startswith(kind)]
-        figures = tuple(left.pop(name).figure for name in dict.fromkeys(names))
+        figures = {name: left.pop(name).figure for name in dict.fromkeys(names)}
+        # The wall of every head is one click away, unless it is all there is.
+        walls = [name for name in figures if _plain(name) == AttentionMaps().kind]
+        folded = walls if len(walls) < len(figures) else []
         if figures:
-            sections.append(Section(part.key, part.title, (part.note,), figures))
+            shown = tuple(figure for name, figure in figures.items() if name not in folded)
+            hidden = tuple(figures[name] for name in folded)
+            sections.append(Section(part.key, part.title, (part.note,), shown, folded=hidden))
     return sections
 
 

@@ -104,10 +104,13 @@ def _lens_line(table: Measurement) -> Text:
     last = table.at(stage=table.coords["stage"][-1], position=table.coords["position"][-1])
     found = dict(zip(last.coords["quantity"], last.values, strict=True))
     token = int(found["token 1"])
-    return say(
-        "After the last token the model says “{token}” with probability {probability}.",
-        token=table.columns.get(f"token {token}", str(token)), probability=_share(found["probability 1"]),
-    )  # fmt: skip
+    facts = {
+        "token": table.columns.get(f"token {token}", str(token)), "probability": _share(found["probability 1"]),
+    }  # fmt: skip
+    # Only a model that looks ahead is scored at its last token: the text tells what stands there.
+    if np.isnan(found["rank of true"]):
+        return say("After the last token the model says “{token}” with probability {probability}.", **facts)
+    return say("At the last token the model says “{token}” with probability {probability}.", **facts)
 
 
 def _tuned_line(table: Measurement) -> Text:
@@ -140,7 +143,7 @@ def _sinks_line(table: Measurement) -> Text | None:
             "No layer writes an attention sink: no token is longer than {ratio} times the others.", ratio=f"{ratio[peak]:.1f}"
         )  # fmt: skip
     return say(
-        "Token {token} is far longer than the others, {ratio} times after layer {peak}; {writers} lengthen it, {erasers} shorten it.",
+        "Attention sinks, by length: {token}; {ratio} times the other tokens after layer {peak}, written by {writers}, erased by {erasers}.",
         token=table.columns.get(SINK_TOKENS, "–"), ratio=f"{ratio[peak]:.0f}", peak=table.coords["state"][peak],
         writers=_layers(writers), erasers=_layers(erasers),
     )  # fmt: skip
@@ -153,8 +156,8 @@ def _ablation_line(table: Measurement) -> Text | None:
     layers = table.coords["layer"]
     most, least = int(np.nanargmax(worse)), int(np.nanargmin(worse))
     return say(
-        "Without layer {most} the loss on this text rises by {high} nats per token, without layer {least} by {low}.",
-        most=layers[most], least=layers[least], high=f"{worse[most]:.2f}", low=f"{worse[least]:.2f}",
+        "Without layer {most} the loss changes by {high} nats per token, without layer {least} by {low}.",
+        most=layers[most], least=layers[least], high=f"{worse[most]:+.2f}", low=f"{worse[least]:+.2f}",
     )  # fmt: skip
 
 

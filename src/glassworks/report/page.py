@@ -42,24 +42,32 @@ class Check:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with named columns; NaN and None are shown as a dash, the CSV keeps all digits."""
+    """A table with named columns; NaN and None are shown as a dash, the CSV keeps all digits.
+
+    `flows` sets a long narrow one in several columns beside each other.
+    """
 
     key: str
     title: Text
     columns: tuple[Label, ...]
     rows: tuple[tuple[Cell, ...], ...]
     caption: Text | None = None
+    flows: bool = False
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report: paragraphs, then figures, then tables; `key` is its anchor."""
+    """A part of the report: paragraphs, then figures, then tables; `key` is its anchor.
+
+    `folded` are figures one click away, after the others: large ones that not every reader wants.
+    """
 
     key: str
     title: Text
     paragraphs: tuple[Text, ...] = ()
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
+    folded: tuple[Figure, ...] = ()
 
 
 @dataclass(frozen=True)

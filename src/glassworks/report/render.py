@@ -145,7 +145,7 @@ def _variables(colours: Mapping[str, str]) -> str:
 
 
 def _check_anchors(page: Page) -> None:
-    figures = [figure.name for section in page.sections for figure in section.figures]
+    figures = [figure.name for section in page.sections for figure in (*section.figures, *section.folded)]
     tables = [table.key for section in page.sections for table in section.tables]
     given = [*(section.key for section in page.sections), *figures, *tables]
     known = [slug(name) for name in given] + list(_FIXED_ANCHORS)
@@ -204,6 +204,7 @@ def _words() -> dict[str, Text]:
         "data": say("Data, and the command that rebuilds this page"),
         "rebuild": say("This command makes the page again:"),
         "figure": say("Figure"),
+        "show": say("Show:"),
         "table": say("Table"),
         "made_by": say("Made by Glassworks. This page is one file: it needs no network and sends nothing."),
     }

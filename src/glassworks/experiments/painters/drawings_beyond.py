@@ -327,7 +327,12 @@ def classifiers(evidence: Evidence) -> list[Figure]:
 def healing(evidence: Evidence) -> list[Figure]:
     """Nats before the cut, after it, and healed."""
     found = evidence["healing"]
-    names = {"whole": say("whole model"), "cut": say("layers left out"), "healed": say("after a short training")}
+    names = {
+        "whole": say("whole model"),
+        "cut": say("layers left out"),
+        "healed": say("after a short training"),
+        "control": say("whole model, trained alike"),
+    }
     note = found.caveats[0] if found.caveats else say("none")
     heading = Heading(
         "healing", say("A short training after a cut"), say("Nats per token on held-out text. {note}", note=note)

@@ -372,8 +372,9 @@ def healing(evidence: Evidence) -> Finding:
         return _nothing("share regained")
     regained = interval_over_seeds((cut - healed) / (cut - whole))
     because = say(
-        "nats per token on held-out text: whole model {whole}, cut {cut}, healed {healed}",
+        "nats per token on held-out text: whole model {whole}, cut {cut}, healed {healed}; the whole model after the same training {control}",
         whole=_three(float(whole.mean())), cut=_three(float(cut.mean())), healed=_three(float(healed.mean())),
+        control=_three(float(nats.at(state="control").values.mean())),
     )  # fmt: skip
     return Finding(judged_by_level(regained.mean, 0.5, 0.25), regained, "share regained", because)
 

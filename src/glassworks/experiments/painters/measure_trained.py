@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 ENCODER_LOOPS = (2, 3, 4, 5)
 CLASSIFIED_MIDDLE = 3
 TITLES_SHARE = 8  # an encoder-decoder reads far more for a title than an encoder for a vector
-STATES = ("whole", "cut", "healed")
+STATES = ("whole", "cut", "healed", "control")
 
 
 def encoder_study(painters: Painters, bench: Bench) -> list[Measurement]:
@@ -123,7 +123,10 @@ def encoder_decoder_study(painters: Painters, bench: Bench) -> list[Measurement]
 
 
 def healing_study(painters: Painters, bench: Bench) -> list[Measurement]:
-    """Nats per token on held-out text of the whole model, of a cut one, and of that after a short training."""
+    """Nats per token on held-out text: whole model, cut, healed, and the whole model after the same training.
+
+    The last is the control: what a training teaches of the text's style is no repair.
+    """
     subject = loaded(painters.decoder, bench)
     depth = subject.anatomy.depth
     [cut] = SkipMiddle(starts=(start_near(depth, depth / 4),)).variants(depth)
@@ -133,14 +136,16 @@ def healing_study(painters: Painters, bench: Bench) -> list[Measurement]:
         spec = HealSpec(seed=seed, steps=painters.heal_steps, batch=painters.heal_batch, texts=texts)
         folder = bench.store / "healing" / f"{spec.digest()}-{fingerprint(subject)}"
         healed = heal(subject, cut.plan, spec, options=HealOptions(folder=folder, events=bench.events))
-        nats[:, column] = [healed.intact.value, healed.before.value, healed.after.value]
+        assert healed.control is not None, "the spec asks for the control"
+        found = (healed.intact, healed.before, healed.after, healed.control)
+        nats[:, column] = [score.value for score in found]
     caveat = say(
         "{count} layers left out; {steps} steps of {batch} windows on the validation part of WikiText-2, low-rank updates.",
         count=cut.affected, steps=painters.heal_steps, batch=painters.heal_batch,
     )  # fmt: skip
     return [
         Measurement(
-            "healing", say("nats per token before a cut, after it, and healed"), nats, ("state", "seed"),
+            "healing", say("nats per token before a cut, after it, healed, and of the whole model trained alike"), nats, ("state", "seed"),
             {"state": STATES, "seed": painters.training_seeds}, "nats per token", (caveat,),
         )
     ]  # fmt: skip

@@ -138,7 +138,7 @@ QUESTIONS: tuple[Question, ...] = (
         say("Ours: can a cut be healed?"),
         say("Full fine-tuning after leaving layers out helps below some 30 % (appendix A.2)."),
         say("A short low-rank training of the layers that are left, judged on text that it was not trained on."),
-        say("Part of the gain is getting used to the text; the whole model was not trained on it."),
+        say("Part of the gain is getting used to the text: read it beside the whole model after the same training."),
         ("healing",),
         ("healing",),
     ),

@@ -102,9 +102,9 @@ class Painters(Experiment):
     """Training examples of a classifier; each seed draws its own."""
     classifier_length: int = Field(default=64, ge=8)
     """Tokens that a classified text is cut to."""
-    heal_steps: int = Field(default=60, ge=1)
+    heal_steps: int = Field(default=40, ge=1)
     """Steps of training after a cut."""
-    heal_batch: int = Field(default=8, ge=1)
+    heal_batch: int = Field(default=4, ge=1)
     """Windows in a step of that training."""
 
     @model_validator(mode="after")

@@ -137,18 +137,21 @@ def _mean_and_least(block: np.ndarray) -> tuple[float, float]:
 def _retained(evidence: Evidence) -> page.Table:
     """How many layers each strategy may affect before its score falls below a level for the first time."""
     found = Strategies.of(evidence, "strategies")
-    order = np.argsort(found.affected)
+    # One affected layer is no middle yet: all strategies but two are the whole model there.
+    middles = np.sort(found.affected[found.affected > 1])
     rows: list[tuple[page.Cell, ...]] = []
     for name in RANKING:
-        scores = found.scores(name)[order]
-        counts = [int(np.concatenate([[0], found.affected[order]])[_leading(scores >= level)]) for level in RETAINED]
-        rows.append((strategy_name(name), *counts))
+        scores = found.scores(name)[np.argsort(found.affected)][-len(middles) :]
+        counts = [_leading(scores >= level) for level in RETAINED]
+        rows.append((strategy_name(name), *(int(middles[count - 1]) if count else None for count in counts)))
     return page.Table(
         "retained",
         say("How many layers may be affected"),
         (say("strategy"), *(say("score of at least {level}", level=level) for level in RETAINED)),
         tuple(rows),
-        say("The largest M up to which the normalised score never falls below the level."),
+        say(
+            "The largest M up to which the normalised score never falls below the level; a dash: it does at the smallest."
+        ),
     )
 
 
