@@ -5,11 +5,13 @@ from glassworks.anatomy import Subject
 from glassworks.core.errors import InvalidInput, StrangeModel
 from glassworks.core.text import say
 from glassworks.evidence.measurements import Measurement
-from glassworks.instruments import HeadScores, LogitLens
-from glassworks.instruments.examine import Examination, examine, standard_instruments
+from glassworks.instruments import AttentionMaps, HeadScores, LogitLens, MemoryMatrix, Similarity, SinkNorms
+from glassworks.instruments.examine import MANY, Examination, examine, standard_instruments
 from glassworks.instruments.head_scores import QUANTITIES, SCORES, not_measurable
 from glassworks.instruments.summary import head_line
+from glassworks.instruments.visit import Visit, named_apart
 from tests.families import subject as examined
+from tests.instruments.test_stacks import t5
 from tests.planted.models import induction_head
 
 
@@ -98,3 +100,67 @@ def test_an_instrument_that_nobody_named_is_left_out_where_it_cannot_read(monkey
     assert "attention_maps" in found.readings
     with pytest.raises(type(problem)):
         examine(subject, [1, 2, 3, 1, 2, 3], [LogitLens()])
+
+
+TEXTS = [[(7 * text + 3 * place) % 61 for place in range(12)] for text in range(9)]
+
+
+def test_training_instruments_come_with_eight_texts_and_the_first_text_is_shown() -> None:
+    subject = examined("llama")
+    kinds = {one.kind for one in standard_instruments(subject, texts=MANY)}
+    assert kinds - {one.kind for one in standard_instruments(subject, texts=MANY - 1)} == {"tuned_lens", "linear_probe"}
+    found = examine(subject, TEXTS)
+    assert "it was given 9 texts of 108 tokens in all." in summary(found)
+    assert "Half way, after layer 1, the tuned lens is" in summary(found)
+    maps = found.readings["attention_maps"].measurement
+    assert maps.values.shape[2:] == (12, 12)
+    assert [int(name.split()[1]) for name in maps.coords["query"]] == TEXTS[0]
+    assert len(found.to_json()["tokens"]) == 9
+
+
+def test_what_gathers_reads_every_piece_in_one_pass_and_finds_what_it_finds_alone(monkeypatch) -> None:
+    subject = examined("gpt2")
+    looks = [HeadScores(), SinkNorms(), AttentionMaps(sequence=8), LogitLens()]
+    alone = {look.kind: look.read(subject, subject.batch(TEXTS)).values for look in looks}
+    monkeypatch.setattr("glassworks.instruments.base.PIECE_TOKENS", 40)
+    runs: list[int] = []
+    handle = subject.model.register_forward_hook(lambda *_: runs.append(1))
+    visit = Visit(subject, subject.batch(TEXTS), named_apart(looks))
+    visit.read(lambda _: None)
+    handle.remove()
+    for name, values in alone.items():
+        np.testing.assert_allclose(visit.measurements[name].values, values, rtol=1e-4, atol=1e-5)
+    # Three pieces of three texts, and the ninth text again for the map that asks for it.
+    assert len(runs) == 4
+
+
+def test_two_looks_of_one_kind_keep_apart_on_the_page() -> None:
+    looks = [AttentionMaps(layer=0), AttentionMaps(layer=1), MemoryMatrix(), Similarity()]
+    assert list(named_apart(looks)) == ["attention_maps", "attention_maps_2", "memory_matrix_w_k1", "similarity"]
+    found = examine(examined("llama"), [1, 2, 3, 1], looks[:2])
+    assert [reading.figure.name for reading in found.readings.values()] == ["attention-maps", "attention-maps-2"]
+    assert found.html().count('id="attention-maps-2"') == 1
+
+
+def test_the_report_is_in_the_order_of_the_reader() -> None:
+    page = examine(examined("llama"), TEXTS).page()
+    assert [section.key for section in page.sections] == [
+        "tokens", "attention", "repeated", "lens", "probes", "layers", "surgery",
+    ]  # fmt: skip
+    attention = page.sections[1]
+    assert [figure.name for figure in attention.folded] == ["attention-maps"]
+    assert attention.figures[0].name == "head-scores"
+    names = [figure.name for section in page.sections for figure in (*section.figures, *section.folded)]
+    assert len(names) == len(set(names))
+
+
+def test_an_encoder_is_read_beside_a_decoder_that_reads_what_it_wrote() -> None:
+    found = examine(t5(), [[5, 9, 5, 9, 17], [3, 8, 1]])
+    assert found.batch.ids.shape[1] > 2
+    assert {"encoder_sinks", "encoder_similarity", "cross_attention_maps", "encoder_head_scores"} <= set(found.readings)
+    assert "repeated_tokens" not in found.readings
+    # What stands behind the end of a text is no token of it.
+    assert all(row[-1] != 0 or len(row) == 1 for row in found.to_json()["tokens"])
+    titles = [table.title.en for table in found.page().sections[0].tables]
+    assert titles == ["The tokens as the model sees them", "The tokens that the encoder reads"]
+    assert "In the encoder:" in summary(found)

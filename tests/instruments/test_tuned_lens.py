@@ -55,7 +55,11 @@ def test_a_turned_stream_is_read_by_the_tuned_lens_alone_on_documents_it_has_not
     np.testing.assert_allclose(found.values[:, -1, 0], 0.0, atol=1e-6)
 
 
-def test_steps_come_nearer_than_the_regression_and_leave_no_gradient_in_the_model() -> None:
+@pytest.mark.parametrize("words", [2048, 12])
+def test_steps_come_nearer_than_the_regression_and_leave_no_gradient_in_the_model(monkeypatch, words: int) -> None:
+    # With twelve words compared in full and twelve drawn, most of the vocabulary is only ever sampled.
+    monkeypatch.setattr("glassworks.instruments.translators.HEAD_WORDS", words)
+    monkeypatch.setattr("glassworks.instruments.translators.DRAWN_WORDS", words)
     subject = turned()
     values = [
         TunedLens(steps=steps).read(subject, DOCUMENTS).at(lens="tuned lens", quantity="divergence", spread="value")

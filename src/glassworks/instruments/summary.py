@@ -30,7 +30,7 @@ def summary_of(found: Examination) -> tuple[SummaryLine, ...]:
     lines = [SummaryLine(size, "tokens"), SummaryLine(state, "fidelity"), *_head_lines(found)]
     told = {
         "logit_lens": _lens_line, "tuned_lens": _tuned_line, "block_influence": _influence_line, "sinks": _sinks_line,
-        "ablation": _ablation_line, "memory_recall": _recall_line,
+        "encoder_sinks": _encoder_sinks_line, "ablation": _ablation_line, "memory_recall": _recall_line,
     }  # fmt: skip
     for name, line in told.items():
         if name in found.readings:
@@ -147,6 +147,11 @@ def _sinks_line(table: Measurement) -> Text | None:
         token=table.columns.get(SINK_TOKENS, "–"), ratio=f"{ratio[peak]:.0f}", peak=table.coords["state"][peak],
         writers=_layers(writers), erasers=_layers(erasers),
     )  # fmt: skip
+
+
+def _encoder_sinks_line(table: Measurement) -> Text | None:
+    told = _sinks_line(table)
+    return None if told is None else say("In the encoder: {told}", told=told)
 
 
 def _ablation_line(table: Measurement) -> Text | None:
