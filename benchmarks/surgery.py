@@ -1,10 +1,8 @@
 """Plans of layers: shared beginnings against every plan alone, the order of work, generation under a plan."""
 
-import os
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,15 +130,12 @@ def _read(subject: Subject, stream: torch.Tensor) -> float:
         return float(subject.read_stream(stream[:, -1:]).float().logsumexp(-1).mean())
 
 
-def rows(runs: int) -> Sequence[Ratio]:
+def rows(runs: int) -> list[Ratio]:
     """Every row of this page."""
     few = max(1, min(runs, 3))
-    started = time.perf_counter()
-    found = [
+    return [
         shared_prefixes(few, "painters", (">= 1.4x", 1.4), 128),
-        shared_prefixes(1, f"painters,{LOOPS}", (">= 6x", 6.0), 64),
+        shared_prefixes(1, f"painters,{LOOPS}", (">= 6x", 6.0), 16),
         *(order_of_work(few, tokens, dtype) for tokens, dtype in ((1, torch.float32), (128, torch.bfloat16))),
         generation_under_a_plan(max(runs, 5)),
     ]
-    print(f"surgery: {time.perf_counter() - started:.0f} s with {os.environ.get('OMP_NUM_THREADS')} threads")
-    return found

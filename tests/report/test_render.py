@@ -222,3 +222,16 @@ def test_the_page_works_without_its_script(page: str, tmp_path: Path) -> None:
     assert all("hidden" in a for a in buttons)
     assert ":root:has(#language-zh:checked) .lang-en" in silent
     assert ":root:has(#theme-dark:checked)" in silent
+
+
+def test_a_large_figure_is_one_click_away_and_can_be_pointed_to() -> None:
+    shown, folded = figure("bars"), figure("wall")
+    table = Table("long", say("missing"), ("a", "b"), ((1, 2),) * 40, flows=True)
+    section = Section("part", say("missing"), (), (shown,), (table,), (folded,))
+    page = render(Page(say("missing"), summary=(SummaryLine(say("missing"), folded.name),), sections=(section,)))
+    outline = Outline(page)
+    opened = page.index('<details class="folded">')
+    assert (
+        page.index(f'id="{shown.name}"') < opened < page.index(f'id="{folded.name}"') < page.index("</details>", opened)
+    )
+    assert "wide flows" in outline.values("class")

@@ -142,10 +142,18 @@ def _sinks_line(table: Measurement) -> Text | None:
         return say(
             "No layer writes an attention sink: no token is longer than {ratio} times the others.", ratio=f"{ratio[peak]:.1f}"
         )  # fmt: skip
+    facts = {
+        "token": table.columns.get(SINK_TOKENS, "–"), "ratio": f"{ratio[peak]:.0f}", "peak": table.coords["state"][peak],
+        "writers": _layers(writers),
+    }  # fmt: skip
+    if not erasers:
+        return say(
+            "Attention sinks, by length: {token}; {ratio} times the other tokens after layer {peak}, written by {writers}, erased by none.",
+            **facts,
+        )
     return say(
         "Attention sinks, by length: {token}; {ratio} times the other tokens after layer {peak}, written by {writers}, erased by {erasers}.",
-        token=table.columns.get(SINK_TOKENS, "–"), ratio=f"{ratio[peak]:.0f}", peak=table.coords["state"][peak],
-        writers=_layers(writers), erasers=_layers(erasers),
+        erasers=_layers(erasers), **facts,
     )  # fmt: skip
 
 
@@ -177,13 +185,7 @@ def _recall_line(table: Measurement) -> Text:
 
 def _layers(numbers: tuple[int, ...]) -> Text:
     listed = ", ".join(map(str, numbers))
-    match len(numbers):
-        case 0:
-            return say("no layer")
-        case 1:
-            return say("layer {number}", number=listed)
-        case _:
-            return say("layers {numbers}", numbers=listed)
+    return say("layer {number}", number=listed) if len(numbers) == 1 else say("layers {numbers}", numbers=listed)
 
 
 def _share(value: Any) -> str:
