@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from glassworks.anatomy.calls import Caller
 from glassworks.anatomy.fused import key_value_heads
 from glassworks.core.errors import StrangeModel
 from glassworks.core.text import Text, say
@@ -283,8 +282,3 @@ def config_number(model: nn.Module, name: str) -> int | None:
 def module_at(model: nn.Module, path: str) -> nn.Module:
     """The module at a dotted path; the model itself for the empty one."""
     return model.get_submodule(path)
-
-
-def call_of(model: nn.Module) -> Caller:
-    """How the model is called with token ids."""
-    return Caller.of(model)

@@ -165,7 +165,7 @@ class ParallelMiddle(_Middle):
     def variants(self, depth: int, protected: frozenset[int] = frozenset()) -> list[Variant]:
         """One plan a start."""
         found = self.made(depth, protected, lambda run, middle: parallel(run, self.combine))
-        return [_renamed(one, "sum") for one in found] if self.combine == "sum" else list(found)
+        return [replace(one, strategy="sum") for one in found] if self.combine == "sum" else list(found)
 
 
 class LoopedParallel(_Middle):
@@ -380,10 +380,6 @@ def _runs(numbers: Sequence[int], protected: frozenset[int]) -> list[list[int]]:
 
 def _scaled(one: Variant) -> Variant:
     return replace(one, strategy="middle_repeat_scaled", gain=1 / one.affected)
-
-
-def _renamed(one: Variant, strategy: str) -> Variant:
-    return replace(one, strategy=strategy)
 
 
 def _split(text: str) -> list[str]:
