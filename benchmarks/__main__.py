@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import birth, capture, surgery
+from benchmarks import birth, capture, mesa, surgery
 from benchmarks.measure import Ratio, as_json, machine
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -21,10 +21,10 @@ def main() -> None:
     """Runs the chosen benchmarks; `--runs` repeats each (the long one thrice at most)."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--only", choices=["generation", "step", "head", "capture", "surgery"], action="append")
+    parser.add_argument("--only", choices=["generation", "step", "head", "capture", "surgery", "mesa"], action="append")
     parser.add_argument("--head-runs", type=int, default=1, help="repeats of the time to the head; each takes minutes")
     given = parser.parse_args()
-    chosen = given.only or ["generation", "step", "capture", "surgery", "head"]
+    chosen = given.only or ["generation", "step", "capture", "surgery", "mesa", "head"]
     console = Console()
     difference = birth.simplified_reference_is_the_same_model()
     console.print(f"both sides with equal weights: largest logit difference {difference:.1e}")
@@ -33,6 +33,7 @@ def main() -> None:
         "step": lambda: [birth.training_step(given.runs), birth.training_step(given.runs, batch=64)],
         "capture": lambda: [capture.residual_sites(max(given.runs, 15))],
         "surgery": lambda: surgery.rows(given.runs),
+        "mesa": lambda: mesa.rows(given.runs),
         "head": lambda: [birth.time_to_head(given.head_runs)],
     }
     about = machine()
@@ -52,12 +53,13 @@ def _table(rows: list[Ratio]) -> Table:
     for one in rows:
         ours, theirs = (sorted(t)[len(t) // 2] for t in (one.ours, one.theirs))
         facts = "\n".join(f"{k}: {v}" for k, v in one.facts.items())
+        unit = one.facts.get("unit", "s")
         table.add_row(
             one.what,
             one.against,
             one.target,
-            f"{ours:.3g} s",
-            f"{theirs:.3g} s",
+            f"{ours:.3g} {unit}",
+            f"{theirs:.3g} {unit}",
             f"{one.ratio:.2f}",
             "yes" if one.met else "NO",
             facts,

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from glassworks.mixers import Heads, Memory, Mixed, Mixer, MixerSpec, attention_map
+from glassworks.mixers import Gates, Heads, Memory, Mixed, Mixer, MixerSpec, attention_map
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Mean(MixerSpec):
 
 
 class MeanMixer(Mixer):
-    """The running mean; no padding in this example."""
+    """The running mean; no gates in this example."""
 
     def mix(
         self,
@@ -44,7 +44,7 @@ class MeanMixer(Mixer):
         k: Tensor,
         v: Tensor,
         memory: Memory | None = None,
-        padding: Tensor | None = None,
+        gates: Gates | None = None,
         remember: bool = True,
     ) -> Mixed:
         """Adds up the values and divides by their number."""

@@ -5,18 +5,33 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from glassworks.tasks import Batch, Task
+from glassworks.tasks import Batch, TokenTask, VectorBatch
 from glassworks.tensors.seeds import Seed
 
 
-class SaidTwice(Task):
+class SaidTwice(TokenTask):
     """Random tokens, then the same tokens again."""
 
     kind: Literal["said_twice"] = "said_twice"
     half: int = Field(default=8, ge=1)
     """Tokens before the repetition."""
-    vocabulary: int = Field(default=10, ge=2)
-    """Number of different tokens."""
+    signs: int = Field(default=10, ge=2, le=26)
+    """Number of different tokens, written as the first letters."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of different tokens."""
+        return self.signs
+
+    @property
+    def alphabet(self) -> tuple[str, ...]:
+        """How each token is written."""
+        return tuple("abcdefghijklmnopqrstuvwxyz"[: self.signs])
+
+    @property
+    def longest(self) -> int:
+        """Positions a model needs."""
+        return 2 * self.half - 1
 
     def sample(self, size: int, seed: Seed, device: str = "cpu") -> Batch:
         """`size` sequences; chance comes from the seed alone."""
@@ -28,7 +43,7 @@ class SaidTwice(Task):
             inputs, targets, {"all": torch.ones_like(inputs, dtype=torch.bool), "known": known.expand_as(inputs)}
         )
 
-    def ideal(self, batch: Batch) -> torch.Tensor:
+    def ideal(self, batch: Batch | VectorBatch) -> torch.Tensor:
         """Zero where the token was said before, the entropy of a uniform choice elsewhere, in nats."""
         unknown = torch.log(torch.tensor(float(self.vocabulary)))
         return torch.where(batch.scored["known"], torch.tensor(0.0), unknown)

@@ -1,6 +1,6 @@
 """Glassworks: train a transformer, look inside it, judge claims from measurements.
 
-`gw.reproduce("birth")`, `gw.load(path)`, `gw.examine(source, text=...)`, `gw.compare(a, b, text)`,
+`gw.reproduce("birth")`, `gw.train("notes.txt", mixer="softmax,mesa")`, `gw.load(path)`, `gw.examine(source, text=...)`, `gw.compare(a, b, text)`,
 `gw.surgery(source, plan, prompt=...)`, `gw.sweep(source)`, `gw.catalog`. Importing this loads nothing heavy.
 """
 
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
         tasks,
         training,
     )
-    from glassworks.cli.api import compare, examine, load, reproduce, results, surgery, sweep
+    from glassworks.cli.api import compare, examine, load, reproduce, results, surgery, sweep, train
     from glassworks.core import errors
+    from glassworks.models.mixing import MixingLayer
 
 __all__ = [
+    "MixingLayer",
     "anatomy",
     "catalog",
     "compare",
@@ -45,6 +47,7 @@ __all__ = [
     "surgery",
     "sweep",
     "tasks",
+    "train",
     "training",
 ]
 
@@ -55,7 +58,7 @@ _ROOMS = (
 _MODULES = {"catalog": "glassworks.catalog", "errors": "glassworks.core.errors"} | {
     room: f"glassworks.{room}" for room in _ROOMS
 }
-_FUNCTIONS = ("compare", "examine", "load", "reproduce", "results", "sweep")
+_FUNCTIONS = ("compare", "examine", "load", "reproduce", "results", "sweep", "train")
 
 
 class _RoomAndVerb(ModuleType):
@@ -82,6 +85,8 @@ def __getattr__(name: str) -> Any:
     """Loads a name on first use (PEP 562)."""
     if name in _FUNCTIONS:
         return import_module("glassworks.cli.api").__dict__[name]
+    if name == "MixingLayer":
+        return import_module("glassworks.models.mixing").__dict__[name]
     if name in _MODULES:
         return import_module(_MODULES[name])
     if name == "__version__":

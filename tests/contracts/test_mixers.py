@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 import glassworks.mixers
 from glassworks.core.errors import InvalidInput
-from glassworks.mixers import MIXERS, Heads, Memory, Mixer, MixerSpec, attention_map
+from glassworks.mixers import MIXERS, Gates, Heads, Memory, Mixer, MixerSpec, attention_map
 
 # Rounding of float64 sums over at most 63 tokens; measured differences are below 1e-14.
 CLOSE = {"rtol": 1e-9, "atol": 1e-11}
@@ -110,7 +110,7 @@ def test_padding_changes_no_real_token(spec: MixerSpec, heads: Heads, side: str)
     real = torch.zeros(1, 5 + before + after, dtype=torch.bool)
     real[:, before : before + 5] = True
     mixer = spec.build(heads)
-    out = mixer(*padded, padding=real).out
+    out = mixer(*padded, gates=Gates(real=real)).out
     assert_close(out[:, :, before : before + 5], mixer(q, k, v).out, **CLOSE)
     assert out.isfinite().all()
 
@@ -121,7 +121,7 @@ def test_padding_leaks_neither_gradient_nor_memory(spec: MixerSpec, heads: Heads
     real = torch.ones(2, 8, dtype=torch.bool)
     real[0, :3] = False
     mixer = spec.build(heads)
-    first = mixer(*(x[:, :, :5] for x in (q, k, v)), padding=real[:, :5])
+    first = mixer(*(x[:, :, :5] for x in (q, k, v)), gates=Gates(real=real[:, :5]))
     then = mixer(*(x[:, :, 5:] for x in (q, k, v)), first.memory)
     alone = mixer(*(x[:1, :, 3:] for x in (q, k, v))).out
     assert_close(then.out[:1], alone[:, :, 2:], **CLOSE)
@@ -149,6 +149,15 @@ def test_the_memory_of_another_mixer_is_refused(spec: MixerSpec) -> None:
     qkv = drawn(SIZES[0], 3)
     with pytest.raises(InvalidInput, match="Foreign"):
         spec.build(SIZES[0])(*qkv, Foreign())
+
+
+def test_a_gate_that_the_spec_does_not_name_is_refused(spec: MixerSpec) -> None:
+    mixer, qkv = spec.build(SIZES[0]), drawn(SIZES[0], 3)
+    some = torch.full((2, 1, 3), 0.5, dtype=torch.float64)
+    for name, gates in (("keep", Gates(keep=some)), ("write", Gates(write=some))):
+        if name not in spec.gate_names:
+            with pytest.raises(InvalidInput, match=name):
+                mixer(*qkv, gates=gates)
 
 
 def test_no_memory_is_made_when_none_is_asked_for(spec: MixerSpec) -> None:

@@ -3,7 +3,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.testing import assert_close
 
-from glassworks.mixers import Heads, Softmax
+from glassworks.mixers import Gates, Heads, Softmax
 from glassworks.mixers.softmax import Kernel, SoftmaxMixer
 
 HEADS = Heads(4, 2, 8, 0.35)
@@ -34,7 +34,7 @@ def test_both_kernels_give_the_same(queries: int, padded: bool) -> None:
     real[0, :4] = False
     real[1, 9:] = False
     outs = [
-        Softmax(kernel=kernel).build(HEADS)(q[:, :, -queries:], k, v, padding=real if padded else None).out
+        Softmax(kernel=kernel).build(HEADS)(q[:, :, -queries:], k, v, gates=Gates(real=real) if padded else None).out
         for kernel in ("sdpa", "plain")
     ]
     assert_close(outs[0], outs[1], rtol=1e-9, atol=1e-11)

@@ -1,4 +1,4 @@
-"""The same verbs from Python: gw.reproduce, gw.load, gw.examine, gw.compare, gw.surgery, gw.sweep, gw.results."""
+"""The same verbs from Python: gw.reproduce, gw.train, gw.load, gw.examine, gw.compare, gw.surgery, gw.sweep, gw.results."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from glassworks.anatomy import Subject
     from glassworks.anatomy.subject import Prompt
+    from glassworks.cli.train import TrainedModel
     from glassworks.core.events import Event
     from glassworks.core.runs import RunFolder
     from glassworks.core.spec import Spec
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     from glassworks.instruments import Instrument
     from glassworks.instruments.compare import Comparison
     from glassworks.instruments.examine import Examination
+    from glassworks.mixers.base import MixerSpec
     from glassworks.surgery.plans import Plan
     from glassworks.surgery.record import SweepRecord
     from glassworks.surgery.trial import Trial
+    from glassworks.tasks.base import Task
 
 
 def reproduce(
@@ -60,6 +63,32 @@ def reproduce(
         options = RunOptions(Path(out), tuple(only), device, listeners, command=f"gw.reproduce({experiment!r}, …)")
         outcome = run_experiment(chosen, options)
     return Results(chosen, outcome.run.path, outcome.verdicts, outcome.measurements, outcome.seconds)
+
+
+def train(
+    task: str | Path | Task,
+    *,
+    data: str | Path | None = None,
+    mixer: str | MixerSpec | Sequence[str | MixerSpec] | None = None,
+    out: str | Path = ".",
+    device: str = "auto",
+    progress: bool = True,
+    **settings: Any,
+) -> TrainedModel:
+    """Trains a decoder as `glassworks train` does: a kind of the shelf, a task of your own, or text with `data` as its file.
+
+    `settings` are steps, depth, width, heads, batch, rate, length, seed, or any field by its path, with `__` for the dot
+    (`model__norm="rms"`). An equal training that is finished is not repeated; one that was stopped goes on.
+    """
+    from glassworks.cli.recipes import training_of
+    from glassworks.cli.train import trained
+
+    changes = {name.replace("__", "."): _plain(value) for name, value in settings.items()}
+    changes |= {} if data is None else {"task.path": str(data)}
+    changes |= {} if mixer is None else {"mixer": mixer}
+    spec = training_of(task, changes)
+    with _progress(f"glassworks · train · {spec.task.kind}", progress) as listeners:
+        return trained(spec, Path(out), device, listeners)
 
 
 def results(run: str | Path, *, out: str | Path = ".") -> Results:

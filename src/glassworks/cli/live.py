@@ -167,8 +167,11 @@ def _headline(current: Curves) -> RenderableType:
     accuracy = current.last("accuracy/in_context")
     line = Styled(current.label, "bold")
     line.append(f"   {say('step')} {current.step}/{current.steps}", "not bold")
-    line.append(f"   {say('loss')} {_number(current.loss, '.3f')} nats", "not bold")
-    line.append(f"   {say('in context')} {_number(accuracy, '.1%')}", "not bold dodger_blue1")
+    # Worlds of vectors have no accuracy, and their losses are no nats.
+    is_of_tokens = any(name.startswith("accuracy/") for name in current.scores)
+    line.append(f"   {say('loss')} {_number(current.loss, '.3f')}{' nats' if is_of_tokens else ''}", "not bold")
+    if not math.isnan(accuracy):
+        line.append(f"   {say('in context')} {accuracy:.1%}", "not bold dodger_blue1")
     return line
 
 
@@ -181,9 +184,25 @@ def _charts(current: Curves) -> RenderableType:
     for _ in range(2):
         grid.add_column(ratio=1)
     cells = [_chart(current, key, str(name), colour, width) for key, name, colour in chosen]
+    if not cells and current.scores.get("loss"):
+        cells = [_loss_chart(current, width)]
     for first in range(0, len(cells), 2):
         grid.add_row(*cells[first : first + 2])
     return grid
+
+
+def _loss_chart(current: Curves, width: int) -> RenderableType:
+    """The loss from zero to the largest so far, where a training logs no shares."""
+    from rich.console import Group
+    from rich.text import Text as Styled
+
+    known = [value for _, value in current.scores["loss"] if math.isfinite(value)]
+    top = max(known, default=1.0)
+    head = Styled(f"{current.last('loss'):.4g} ", "bold dodger_blue1").append(str(say("loss")), "not bold")
+    lines = braille_curve(current.scores["loss"], float(max(current.steps - 1, 1)), width, CHART_HEIGHT, top)
+    marks = (f"{top:.3g} ", *[""] * (CHART_HEIGHT - 2), "0 ")
+    body = [Styled(mark.rjust(6), "dim").append(line, "dodger_blue1") for mark, line in zip(marks, lines, strict=True)]
+    return Group(head, *body, Styled())
 
 
 def _chart(current: Curves, key: str, name: str, colour: str, width: int) -> RenderableType:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 OK, FAILED, INTERRUPTED, BROKEN_PIPE = 0, 1, 130, 141
 # These load torch whatever is asked of them; the others only where they compute.
-_WITH_TORCH = {"doctor", "examine", "compare", "surgery", "sweep", "models"}
+_WITH_TORCH = {"doctor", "examine", "compare", "surgery", "sweep", "models", "train"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,11 +76,12 @@ def _run(command: "Command") -> int:
 
 def _refuse_empty(command: "Command") -> None:
     """An empty path would mean the present folder, which nobody who typed '' asked for."""
-    from glassworks.cli.options import Compare, Examine, Models, Surgery, Sweep
+    from glassworks.cli.options import Compare, Examine, Models, Surgery, Sweep, Train
 
     named = {"NAME": command.name} if isinstance(command, Models) else {"--out": command.out}
     named |= {"MODEL": command.source} if isinstance(command, Compare | Examine | Surgery | Sweep) else {}
     named |= {"OTHER": command.other} if isinstance(command, Compare) else {}
+    named |= {"TASK": command.task} if isinstance(command, Train) else {}
     for name, value in named.items():
         if value is not None and not value.strip():
             raise InvalidInput(say("{name} is empty", name=name), given=repr(value))

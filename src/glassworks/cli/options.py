@@ -27,6 +27,7 @@ from glassworks.cli.options_compare import Compare
 from glassworks.cli.options_export import Export
 from glassworks.cli.options_models import Models
 from glassworks.cli.options_surgery import Surgery, Sweep
+from glassworks.cli.options_train import Train
 from glassworks.core.text import Text, say
 
 # Written out, since help must answer without the libraries that experiments load; a test compares it with them.
@@ -172,6 +173,7 @@ def _sub(name: str, text: Text) -> Any:
 Command = (
     Annotated[Doctor, _sub("doctor", say("What this machine can do: device, memory, measured speed, which presets will be fast."))]
     | Annotated[Reproduce, _sub("reproduce", say("Trains, looks inside, judges the claims of a paper, and writes a report. Resumable."))]
+    | Annotated[Train, _sub("train", say("Trains a decoder of your own, with any mixers, on a world or a text file. Resumable."))]
     | Annotated[Claims, _sub("claims", say("Every claim with its newest verdict, value, interval, seeds and command."))]
     | Annotated[Examine, _sub("examine", say("Looks inside a model: fidelity first, then attention, heads, lens; writes a report and tables."))]
     | Annotated[Compare, _sub("compare", say("Two models on the same text: predictions, layers, heads, weights; fidelity of both first."))]

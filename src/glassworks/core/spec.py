@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar, TypeVar, cast, get_args
@@ -33,6 +33,8 @@ class Spec(BaseModel):
 
     kind: str
     revision: ClassVar[int] = 1
+    # Fields younger than stored results: at their default they are no part of the identity, so that older digests stand.
+    later: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, **fields: Any) -> None:
         # pydantic builds nested specs through here too: only the outermost knows a wrong field's whole path.
@@ -51,7 +53,9 @@ class Spec(BaseModel):
     def identity(self) -> dict[str, Any]:
         """Plain data that fixes the numbers: kinds, revisions and fields, nested specs included."""
         return {"revision": self.revision} | {
-            name: _identity_of(value) for name, value in ((n, self.__dict__[n]) for n in type(self).model_fields)
+            name: _identity_of(self.__dict__[name])
+            for name, field in type(self).model_fields.items()
+            if not (name in self.later and self.__dict__[name] == field.default)
         }
 
     def digest(self) -> str:
@@ -65,16 +69,21 @@ class Spec(BaseModel):
 
     def replaced(self: S, path: str, value: object) -> S:
         """A copy with the field at a dotted path changed, e.g. `spec.replaced("model.width", 64)`."""
+        return self.replaced_all({path: value})
+
+    def replaced_all(self: S, changes: Mapping[str, object]) -> S:
+        """A copy with the fields at several dotted paths changed at once; only the result has to be possible."""
         tree = self.to_json()
-        *parents, last = path.split(".")
-        branch: Any = tree
-        for depth, name in enumerate(parents):
-            branch = _child(branch, name, ".".join(parents[: depth + 1]))
-        _child(branch, last, path)
-        if isinstance(branch, list):
-            branch[int(last)] = value
-        else:
-            branch[last] = value
+        for path, value in changes.items():
+            *parents, last = path.split(".")
+            branch: Any = tree
+            for depth, name in enumerate(parents):
+                branch = _child(branch, name, ".".join(parents[: depth + 1]))
+            _child(branch, last, path)
+            if isinstance(branch, list):
+                branch[int(last)] = value
+            else:
+                branch[last] = value
         return type(self).parse(tree)
 
     def replaced_from_text(self: S, assignment: str) -> S:
@@ -86,12 +95,16 @@ class Spec(BaseModel):
                 given=assignment,
                 right=say("for example {example}", example="seeds=[0,1,2]"),
             )
-        try:
-            value: object = json.loads(text)
-        except (ValueError, RecursionError):
-            # No JSON, a number of thousands of digits, or brackets without end: the field itself then says what it wants.
-            value = text
-        return self.replaced(path.strip(), value)
+        return self.replaced(path.strip(), typed_value(text))
+
+
+def typed_value(text: str) -> object:
+    """What a person typed as a value: JSON where it parses, the text itself otherwise."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        # No JSON, a number of thousands of digits, or brackets without end: the field itself then says what it wants.
+        return text
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 from glassworks.core.shelf import Shelf
 from glassworks.experiments.base import Experiment
 from glassworks.experiments.birth.spec import Birth
+from glassworks.experiments.mesa.spec import MesaOptimization
 from glassworks.experiments.painters.spec import Painters
 
-EXPERIMENTS: Shelf[Experiment] = Shelf("experiment", Birth, Painters)
+EXPERIMENTS: Shelf[Experiment] = Shelf("experiment", Birth, Painters, MesaOptimization)
 
-__all__ = ["EXPERIMENTS", "Birth", "Experiment", "Painters"]
+__all__ = ["EXPERIMENTS", "Birth", "Experiment", "MesaOptimization", "Painters"]

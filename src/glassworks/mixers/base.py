@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,6 +15,8 @@ from glassworks.core.text import say
 
 # The checker of the tests cannot read `Self` in a method on its own.
 AnyMemory = TypeVar("AnyMemory", bound="Memory")
+
+GateName = Literal["keep", "write"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,29 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Gates:
+    """What each token may do: be read at all (real), keep the past (keep), write its pair (write)."""
+
+    real: Bool[Tensor, "batch key"] | None = None
+    """True at real tokens, False at padding; None where all are real."""
+    keep: Float[Tensor, "batch kv_head key"] | None = None
+    """In (0, 1]: the factor on the whole memory before the token is written; None keeps all."""
+    write: Float[Tensor, "batch kv_head key"] | None = None
+    """In [0, 1]: the strength with which the token's pair is written; None writes all in full."""
+
+    def first(self, tokens: int) -> "Gates":
+        """The gates of the first tokens only."""
+        return self._between(slice(None, tokens))
+
+    def last(self, tokens: int) -> "Gates":
+        """The gates of the last tokens only; of one token at least."""
+        return self._between(slice(-tokens, None))
+
+    def _between(self, tokens: slice) -> "Gates":
+        return Gates(*(None if gate is None else gate[..., tokens] for gate in (self.real, self.keep, self.write)))
+
+
+@dataclass(frozen=True)
 class Mixed:
     """What mixing returns: one vector per query, and the memory after the last token."""
 
@@ -86,13 +111,13 @@ class Mixer(nn.Module, ABC):
         k: Float[Tensor, "batch kv_head key head_width"],
         v: Float[Tensor, "batch kv_head key value_width"],
         memory: Memory | None = None,
-        padding: Bool[Tensor, "batch key"] | None = None,
+        gates: Gates | None = None,
         remember: bool = True,
     ) -> Mixed:
         """Mixes the tokens of `k` and `v`, which follow those of `memory`; queries stand at the last ones.
 
-        `padding` is True at real tokens; no real token reads the others, and what these receive is finite
-        but without meaning. `remember=False` spares the work of making a memory.
+        No real token reads one that `gates` says is not real, and what the others receive is finite but without
+        meaning. A mixer refuses gates that its spec does not name. `remember=False` spares making a memory.
         """
 
     def forward(
@@ -101,11 +126,11 @@ class Mixer(nn.Module, ABC):
         k: Float[Tensor, "batch kv_head key head_width"],
         v: Float[Tensor, "batch kv_head key value_width"],
         memory: Memory | None = None,
-        padding: Bool[Tensor, "batch key"] | None = None,
+        gates: Gates | None = None,
         remember: bool = True,
     ) -> Mixed:
         """The same as `mix`, seen by hooks."""
-        return self.mix(q, k, v, memory, padding, remember)
+        return self.mix(q, k, v, memory, gates, remember)
 
 
 class MixerSpec(Spec, ABC):
@@ -113,6 +138,11 @@ class MixerSpec(Spec, ABC):
 
     keeps_keys: ClassVar[bool] = False
     """True where the memory is the keys and values themselves, which a library's key-value cache can hold."""
+
+    @property
+    def gate_names(self) -> tuple[GateName, ...]:
+        """The gates that the model must compute from the stream and hand to the mixer."""
+        return ()
 
     @abstractmethod
     def build(self, heads: Heads) -> Mixer:
@@ -133,12 +163,29 @@ def attention_map(
     mixer: Mixer,
     q: Float[Tensor, "batch head query head_width"],
     k: Float[Tensor, "batch kv_head key head_width"],
-    padding: Bool[Tensor, "batch key"] | None = None,
+    gates: Gates | None = None,
 ) -> Float[Tensor, "batch head query key"]:
     """How much of each key's value each query receives, seen by mixing one-hot values."""
     batch, kv_heads, key, _ = k.shape
     one_hot = torch.eye(key, dtype=k.dtype, device=k.device).expand(batch, kv_heads, key, key)
-    return mixer.mix(q, k, one_hot, padding=padding, remember=False).out
+    return mixer.mix(q, k, one_hot, gates=gates, remember=False).out
+
+
+def real_tokens(mixer: Mixer, gates: Gates | None) -> Bool[Tensor, "batch key"] | None:
+    """True at real tokens, for a mixer that has no other gates; InvalidInput where others are given."""
+    if gates is None:
+        return None
+    if gates.keep is not None or gates.write is not None:
+        raise unasked_gates(mixer, "keep" if gates.keep is not None else "write", ())
+    return gates.real
+
+
+def unasked_gates(mixer: Mixer, given: GateName, known: tuple[GateName, ...]) -> InvalidInput:
+    """The error for a gate that this mixer would otherwise ignore in silence."""
+    return InvalidInput(
+        say("{mixer} was built without the gate {gate}", mixer=type(mixer).__name__, gate=given),
+        right=say("the gates that its spec names: {known}", known=", ".join(("real", *known))),
+    )
 
 
 def foreign_memory(mixer: Mixer, memory: Memory) -> InvalidInput:

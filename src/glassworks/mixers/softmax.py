@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from glassworks.mixers.base import Heads, Memory, Mixed, Mixer, MixerSpec, foreign_memory
+from glassworks.mixers.base import Gates, Heads, Memory, Mixed, Mixer, MixerSpec, foreign_memory, real_tokens
 
 Kernel = Literal["auto", "sdpa", "plain"]
 
@@ -78,10 +78,11 @@ class SoftmaxMixer(Mixer):
         k: Float[Tensor, "batch kv_head key head_width"],
         v: Float[Tensor, "batch kv_head key value_width"],
         memory: Memory | None = None,
-        padding: Bool[Tensor, "batch key"] | None = None,
+        gates: Gates | None = None,
         remember: bool = True,
     ) -> Mixed:
         """Attends to the memory's keys and to the new ones; the memory returned holds both."""
+        padding = real_tokens(self, gates)
         if memory is not None:
             k, v, padding = self._after(memory, k, v, padding)
         attend = _plain if self._is_plain_faster(q, k) else _fused

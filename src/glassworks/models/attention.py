@@ -3,33 +3,59 @@
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers.cache_utils import Cache
 
 from glassworks.core.errors import Unavailable
 from glassworks.core.text import say
-from glassworks.mixers import Memory, attention_map
+from glassworks.mixers import Gates, Memory, attention_map
 from glassworks.models.cache import memory_layer
+from glassworks.models.norms import RootMeanSquareNorm
 from glassworks.models.positions import Rotation
-from glassworks.models.spec import Projection, TransformerSpec
+from glassworks.models.spec import Projection, StackSpec
+
+# Where gates start: a memory that keeps 1 - 1/150 of itself from token to token, pairs written at half strength.
+KEEP_START, WRITE_START = 5.0, 0.0
+
+
+class GateProjection(nn.Module):
+    """One number in (0, 1) per token and key-value head: the sigmoid of a linear map of the stream."""
+
+    def __init__(self, width: int, kv_heads: int, start: float) -> None:
+        super().__init__()
+        self.proj = nn.Linear(width, kv_heads)
+        self.start = start
+
+    def forward(self, hidden_states: Float[Tensor, "batch position width"]) -> Float[Tensor, "batch kv_head position"]:
+        """The gates, in float32 at least: near 1 a coarser format has too few steps."""
+        precise = self.proj(hidden_states).to(torch.promote_types(hidden_states.dtype, torch.float32))
+        return torch.sigmoid(precise + self.start).transpose(1, 2)
 
 
 class Attention(nn.Module):
     """Queries, keys and values of the stream, mixed by the layer's mixer, which is the submodule `mixer`."""
 
-    def __init__(self, spec: TransformerSpec, layer: int) -> None:
+    def __init__(self, spec: StackSpec, layer: int) -> None:
         super().__init__()
-        self.sizes = spec.sizes
+        self.sizes = spec.sizes_of(layer)
         self.layer = layer
         self.rotates = spec.rotates(layer)
+        self.normalises = spec.normalises(layer)
+        self.reads_code = spec.reads_code(layer)
         self.keeps_keys = spec.mixer(layer).keeps_keys
         inner, shared = (
             self.sizes.query_heads * self.sizes.head_width,
             self.sizes.kv_heads * self.sizes.head_width,
         )
-        self.q_proj = _projection(spec.query, spec.width, inner, spec.bias)
-        self.k_proj = _projection(spec.key, spec.width, shared, spec.bias)
+        source = 2 * spec.width if self.reads_code else spec.width
+        self.q_proj = _projection(spec.query, source, inner, spec.bias)
+        self.k_proj = _projection(spec.key, source, shared, spec.bias)
         self.v_proj = _projection(spec.value, spec.width, shared, spec.bias)
+        names = spec.mixer(layer).gate_names
+        self.keep_proj = GateProjection(spec.width, self.sizes.kv_heads, KEEP_START) if "keep" in names else None
+        self.write_proj = GateProjection(spec.width, self.sizes.kv_heads, WRITE_START) if "write" in names else None
         self.mixer = spec.mixer(layer).build(self.sizes)
+        self.head_norm = RootMeanSquareNorm(self.sizes.head_width, spec.norm_epsilon) if spec.head_norm else None
         self.o_proj = _projection(spec.output, inner, spec.width, spec.bias)
 
     def forward(
@@ -39,36 +65,61 @@ class Attention(nn.Module):
         rotation: Rotation | None = None,
         past_key_values: Cache | None = None,
         output_attentions: bool = False,
+        code: Float[Tensor, "sequence position width"] | None = None,
     ) -> tuple[Float[Tensor, "batch position width"], Float[Tensor, "batch head position key"] | None]:
         """The mixed stream, and the map where it is asked for; `padding` spans remembered tokens too."""
-        q = self._heads(self.q_proj(hidden_states))
-        k = self._heads(self.k_proj(hidden_states))
-        v = self._heads(self.v_proj(hidden_states))
-        if rotation is not None and self.rotates:
-            q, k = rotation.turn(q), rotation.turn(k)
+        q, k, v = self._read(hidden_states, rotation, code)
         memory: Memory | None = None
         if past_key_values is None:
-            out = self.mixer(q, k, v, padding=padding, remember=False).out
+            gates = self._gates(hidden_states, padding)
+            out = self.mixer(q, k, v, gates=gates, remember=False).out
         elif self.keeps_keys:
             known = int(past_key_values.get_seq_length(self.layer)) + q.shape[2]
             k, v = past_key_values.update(k, v, self.layer)
             # A cache of fixed size hands out its unused places too.
             k, v = k[:, :, :known], v[:, :, :known]
-            out = self.mixer(q, k, v, padding=padding, remember=False).out
+            gates = None if padding is None else Gates(real=padding)
+            out = self.mixer(q, k, v, gates=gates, remember=False).out
         else:
             place = memory_layer(past_key_values, self.layer)
             memory = place.memory
-            padding = None if padding is None else padding[:, -q.shape[2] :]
-            mixed = self.mixer(q, k, v, memory, padding)
+            gates = self._gates(hidden_states, None if padding is None else padding[:, -q.shape[2] :])
+            mixed = self.mixer(q, k, v, memory, gates)
             place.remember(mixed.memory, q.shape[2])
             out = mixed.out
-        shown = self._map(q, k, memory, padding) if output_attentions else None
-        return self.o_proj(out.transpose(1, 2).flatten(2)), shown
+        shown = self._map(q, k, memory, gates) if output_attentions else None
+        out = out.transpose(1, 2)
+        if self.head_norm is not None:
+            out = self.head_norm(out)
+        return self.o_proj(out.flatten(2)), shown
+
+    def _read(
+        self, hidden_states: Tensor, rotation: Rotation | None, code: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the stream, by heads."""
+        source = hidden_states
+        if self.reads_code:
+            assert code is not None, "the stack gives the position code to the layer that reads it"
+            code = code.to(hidden_states.dtype).expand(hidden_states.shape[0], -1, -1)
+            source = torch.cat([hidden_states, code], -1)
+        q, k = self._heads(self.q_proj(source)), self._heads(self.k_proj(source))
+        if rotation is not None and self.rotates:
+            q, k = rotation.turn(q), rotation.turn(k)
+        if self.normalises:
+            q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+        return q, k, self._heads(self.v_proj(hidden_states))
+
+    def _gates(self, hidden_states: Tensor, padding: Tensor | None) -> Gates | None:
+        keep = None if self.keep_proj is None else self.keep_proj(hidden_states)
+        write = None if self.write_proj is None else self.write_proj(hidden_states)
+        if padding is None and keep is None and write is None:
+            return None
+        return Gates(real=padding, keep=keep, write=write)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.sizes.head_width)).transpose(1, 2)
 
-    def _map(self, q: Tensor, k: Tensor, memory: Memory | None, padding: Tensor | None) -> Tensor:
+    def _map(self, q: Tensor, k: Tensor, memory: Memory | None, gates: Gates | None) -> Tensor:
         if memory is not None:
             raise Unavailable(
                 say(
@@ -78,7 +129,7 @@ class Attention(nn.Module):
                 right=say("one pass over the whole text, without a cache"),
             )
         with torch.no_grad():
-            return attention_map(self.mixer, q, k, padding)
+            return attention_map(self.mixer, q, k, gates)
 
 
 def _projection(choice: Projection, source: int, target: int, bias: bool) -> nn.Module:

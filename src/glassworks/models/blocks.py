@@ -9,14 +9,15 @@ from glassworks.models.attention import Attention
 from glassworks.models.feedforward import build_feedforward
 from glassworks.models.norms import build_norm
 from glassworks.models.positions import Rotation
-from glassworks.models.spec import TransformerSpec
+from glassworks.models.spec import StackSpec
 
 
 class Block(GradientCheckpointingLayer):
     """A layer with its norms before the parts (pre) or after the sums (post); absent parts are None."""
 
-    def __init__(self, spec: TransformerSpec, layer: int) -> None:
+    def __init__(self, spec: StackSpec, layer: int) -> None:
         super().__init__()
+        self.stream_limit = spec.stream_limit
         self.is_post_norm = spec.norm_placement == "post"
         self.reads_block_input = spec.feedforward_reads == "block_input"
         self.input_layernorm = build_norm(spec)
@@ -31,16 +32,22 @@ class Block(GradientCheckpointingLayer):
         rotation: Rotation | None = None,
         past_key_values: Cache | None = None,
         output_attentions: bool = False,
+        code: Float[Tensor, "sequence position width"] | None = None,
     ) -> Float[Tensor, "batch position width"]:
         """The stream after this layer."""
-        before, after = self.input_layernorm, self.post_attention_layernorm
+        before = self.input_layernorm
         read = hidden_states if before is None or self.is_post_norm else before(hidden_states)
-        mixed = hidden_states + self.self_attn(read, padding, rotation, past_key_values, output_attentions)[0]
+        mixed = hidden_states + self.self_attn(read, padding, rotation, past_key_values, output_attentions, code)[0]
         if before is not None and self.is_post_norm:
             mixed = before(mixed)
-        if self.mlp is None:
-            return mixed
-        read = hidden_states if self.reads_block_input else mixed
+        return self._within_limit(mixed if self.mlp is None else self._fed_forward(hidden_states, mixed))
+
+    def _fed_forward(self, hidden_states: Tensor, mixed: Tensor) -> Tensor:
+        assert self.mlp is not None
+        read, after = hidden_states if self.reads_block_input else mixed, self.post_attention_layernorm
         if after is None:
             return mixed + self.mlp(read)
         return after(mixed + self.mlp(read)) if self.is_post_norm else mixed + self.mlp(after(read))
+
+    def _within_limit(self, stream: Tensor) -> Tensor:
+        return stream if self.stream_limit is None else stream.clamp(-self.stream_limit, self.stream_limit)

@@ -6,13 +6,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from glassworks.models.spec import Feedforward, TransformerSpec
+from glassworks.models.spec import Feedforward, StackSpec
 
 
 class LinearMap(nn.Module):
     """One linear map from the stream to itself."""
 
-    def __init__(self, spec: TransformerSpec) -> None:
+    def __init__(self, spec: StackSpec) -> None:
         super().__init__()
         self.proj = nn.Linear(spec.width, spec.width, bias=spec.bias)
 
@@ -24,7 +24,7 @@ class LinearMap(nn.Module):
 class TwoLayers(nn.Module):
     """Up, a nonlinearity, down."""
 
-    def __init__(self, spec: TransformerSpec, nonlinearity: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, spec: StackSpec, nonlinearity: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.up_proj = nn.Linear(spec.width, spec.width_of_feedforward, bias=spec.bias)
         self.down_proj = nn.Linear(spec.width_of_feedforward, spec.width, bias=spec.bias)
@@ -38,7 +38,7 @@ class TwoLayers(nn.Module):
 class Gated(nn.Module):
     """SwiGLU: the hidden numbers are multiplied by a gate of their own."""
 
-    def __init__(self, spec: TransformerSpec) -> None:
+    def __init__(self, spec: StackSpec) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(spec.width, spec.width_of_feedforward, bias=spec.bias)
         self.up_proj = nn.Linear(spec.width, spec.width_of_feedforward, bias=spec.bias)
@@ -49,7 +49,7 @@ class Gated(nn.Module):
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
-def build_feedforward(spec: TransformerSpec, kind: Feedforward) -> nn.Module | None:
+def build_feedforward(spec: StackSpec, kind: Feedforward) -> nn.Module | None:
     """The feed-forward of this kind, or None for "none"."""
     match kind:
         case "none":

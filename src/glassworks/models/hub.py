@@ -34,16 +34,25 @@ from glassworks.models.initialise import initialise
 from glassworks.models.norms import build_norm
 from glassworks.models.places import left_padded, padding_of, places_of
 from glassworks.models.positions import PositionTable, rotation_at
-from glassworks.models.spec import TransformerSpec
+from glassworks.models.spec import AnyModel, StackSpec, TransformerSpec, VectorSpec, read_model_spec
 
 SMALLEST = TransformerSpec(vocabulary=2, width=4, depth=1)
+
+
+def no_tokens() -> InvalidInput:
+    """The error for asking a model of vectors about tokens."""
+    return InvalidInput(
+        say("this model reads vectors of numbers, not tokens"),
+        right=say("its class VectorTransformer, or the study that trained it"),
+        next_command="glassworks reproduce mesa",
+    )
 
 
 # The library's own check sees to the types; a second one would not know the fields it passes on.
 @no_type_check
 @strict
 class GlassworksConfig(PreTrainedConfig):
-    """A TransformerSpec as a transformers config; `transformer` is the spec, the rest follows from it."""
+    """A spec of a decoder as a transformers config; `transformer` is the spec, the rest follows from it."""
 
     model_type = "glassworks"
     keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 - the library's own spelling
@@ -69,7 +78,7 @@ class GlassworksConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         """Derives the sizes that the library and its friends look for."""
         spec = self.spec
-        self.vocab_size = spec.vocabulary
+        self.vocab_size = spec.vocabulary if isinstance(spec, TransformerSpec) else None
         self.hidden_size = spec.width
         self.num_hidden_layers = spec.depth
         self.num_attention_heads = spec.sizes.query_heads
@@ -77,20 +86,29 @@ class GlassworksConfig(PreTrainedConfig):
         self.head_dim = spec.width_of_head
         self.intermediate_size = spec.width_of_feedforward
         self.max_position_embeddings = spec.context
-        self.tie_word_embeddings = spec.tie_output
+        self.tie_word_embeddings = isinstance(spec, TransformerSpec) and spec.tie_output
         self.layer_types = [KEYS_LAYER if spec.mixer(layer).keeps_keys else MEMORY_LAYER for layer in range(spec.depth)]
         super().__post_init__(**kwargs)
 
     @classmethod
-    def from_spec(cls, spec: TransformerSpec, **fields: Any) -> "GlassworksConfig":
+    def from_spec(cls, spec: StackSpec, **fields: Any) -> "GlassworksConfig":
         """The config of a spec; further fields are the library's own, e.g. `eos_token_id`."""
         return cls(transformer=spec.to_json(), **fields)
 
     @property
-    def spec(self) -> TransformerSpec:
+    def spec(self) -> AnyModel:
         """The spec; its vocabulary follows `vocab_size`, which resizing the embeddings changes."""
-        vocabulary = self.transformer["vocabulary"] if self.vocab_size is None else self.vocab_size
-        return TransformerSpec.parse(self.transformer | {"vocabulary": vocabulary})
+        changed = {} if self.vocab_size is None else {"vocabulary": self.vocab_size}
+        return read_model_spec(self.transformer | changed)
+
+    @property
+    def token_spec(self) -> TransformerSpec:
+        """The spec of a model that reads tokens; InvalidInput where this one reads vectors."""
+        match self.spec:
+            case TransformerSpec() as spec:
+                return spec
+            case VectorSpec():
+                raise no_tokens()
 
     def validate_layer_type(self) -> None:
         """Replaces the library's check, whose list of layer types is closed."""
@@ -120,14 +138,23 @@ class GlassworksModel(GlassworksPreTrainedModel):
     def __init__(self, config: GlassworksConfig) -> None:
         super().__init__(config)
         self.spec = config.spec
-        self.embed_tokens = nn.Embedding(self.spec.vocabulary, self.spec.width)
-        has_table = self.spec.positions in ("learned", "random", "sinusoidal")
+        self.embed_tokens = _embedding(self.spec)
+        has_table = self.spec.positions in ("learned", "random", "sinusoidal", "concatenated")
         self.embed_positions = PositionTable(self.spec) if has_table else None
         self.layers = nn.ModuleList([Block(self.spec, layer) for layer in range(self.spec.depth)])
         self.norm = build_norm(self.spec) if self.spec.has_final_norm else None
         self.gradient_checkpointing = False
         self._is_stateful = MEMORY_LAYER in (config.layer_types or ())
         self.post_init()
+
+    @property
+    def token_vectors(self) -> Float[Tensor, "token width"]:
+        """The embedding of every token; InvalidInput in a model that reads vectors."""
+        match self.embed_tokens:
+            case nn.Embedding(weight=weight):
+                return weight
+            case _:
+                raise no_tokens()
 
     def block(self, layer: int) -> Block:
         """A layer, counted from 0."""
@@ -146,7 +173,7 @@ class GlassworksModel(GlassworksPreTrainedModel):
             case nn.Linear(weight=weight):
                 return weight
             case _:
-                stream = self.embed_tokens.weight
+                stream = next(self.parameters())
                 return torch.eye(self.spec.width, dtype=stream.dtype, device=stream.device)
 
     def position_vectors(self, length: int) -> Float[Tensor, "position width"]:
@@ -185,8 +212,10 @@ class GlassworksModel(GlassworksPreTrainedModel):
         padding = padding_of(attention_mask, seen + length)
         limit = self.spec.context if self.embed_positions is not None else None
         places = places_of(seen, length, padding, position_ids, limit)
-        if self.embed_positions is not None:
-            hidden = hidden + self.embed_positions(places)
+        table = None if self.embed_positions is None else self.embed_positions(places)
+        code = table if self.spec.positions == "concatenated" else None
+        if table is not None and code is None:
+            hidden = hidden + table
         rotation = rotation_at(places, self.spec, hidden.device) if self.spec.positions == "rotary" else None
         for layer in self.layers:
             hidden = layer(
@@ -195,10 +224,19 @@ class GlassworksModel(GlassworksPreTrainedModel):
                 rotation=rotation,
                 past_key_values=past_key_values,
                 output_attentions=bool(output_attentions),
+                code=code,
             )
         if self.norm is not None:
             hidden = self.norm(hidden)
         return BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=past_key_values)
+
+
+def _embedding(spec: AnyModel) -> nn.Module:
+    match spec:
+        case TransformerSpec():
+            return nn.Embedding(spec.vocabulary, spec.width)
+        case VectorSpec():
+            return nn.Linear(spec.inputs, spec.width, bias=False) if spec.embedding == "linear" else nn.Identity()
 
 
 class GlassworksForCausalLM(GlassworksPreTrainedModel, GenerationMixin):
@@ -208,8 +246,9 @@ class GlassworksForCausalLM(GlassworksPreTrainedModel, GenerationMixin):
 
     def __init__(self, config: GlassworksConfig) -> None:
         super().__init__(config)
+        spec = config.token_spec
         self.model = GlassworksModel(config)
-        self.lm_head = nn.Linear(self.model.spec.width, self.model.spec.vocabulary, bias=False)
+        self.lm_head = nn.Linear(spec.width, spec.vocabulary, bias=False)
         self._is_stateful = self.model._is_stateful
         self.post_init()
 
@@ -266,6 +305,51 @@ class GlassworksForCausalLM(GlassworksPreTrainedModel, GenerationMixin):
     def create_masks_for_generate(attention_mask: Tensor | None, **kwargs: Any) -> Tensor | None:
         """The mask as it came: mixers make what they need of it."""
         return attention_mask
+
+
+class FirstNumbers(nn.Module):
+    """The first numbers of the stream, as they are."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch output"]:
+        """The first `count` numbers."""
+        return x[..., : self.count]
+
+
+class VectorTransformer(GlassworksPreTrainedModel):
+    """The decoder of vectors: reads numbers at each position and predicts numbers there; no tokens anywhere."""
+
+    main_input_name = "inputs_embeds"
+
+    def __init__(self, config: GlassworksConfig) -> None:
+        super().__init__(config)
+        spec = config.spec
+        assert isinstance(spec, VectorSpec), "the config of a decoder of vectors"
+        self.model = GlassworksModel(config)
+        linear = spec.readout == "linear"
+        self.readout = nn.Linear(spec.width, spec.outputs, bias=False) if linear else FirstNumbers(spec.outputs)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        inputs_embeds: Float[Tensor, "batch position input"],
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Predictions (`logits`, batch x position x outputs) at every position."""
+        stream = self.model.embed_tokens(inputs_embeds)
+        outputs = self.model(inputs_embeds=stream, past_key_values=past_key_values, use_cache=use_cache, **kwargs)
+        return CausalLMOutputWithPast(
+            logits=self.readout(outputs.last_hidden_state),
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
 
 
 def register() -> None:

@@ -1,17 +1,22 @@
-"""The numbers a decoder starts from: PyTorch's defaults, with embeddings N(0, embedding_scale^2)."""
+"""The numbers a decoder starts from: PyTorch's defaults unless the spec says how wide, embeddings N(0, embedding_scale^2)."""
 
 import torch
 from torch import nn
 from transformers import initialization as init
 
+from glassworks.mixers.mesa import MesaMixer
 from glassworks.models.norms import RootMeanSquareNorm
 from glassworks.models.positions import PositionTable
-from glassworks.models.spec import TransformerSpec
+from glassworks.models.spec import StackSpec
 
 
-def initialise(module: nn.Module, spec: TransformerSpec, generator: torch.Generator | None = None) -> None:
+def initialise(module: nn.Module, spec: StackSpec, generator: torch.Generator | None = None) -> None:
     """Fills one module (not its children); tensors that were loaded from a checkpoint are left alone."""
     match module:
+        case nn.Linear() if spec.weight_scale is not None:
+            init.normal_(module.weight, std=spec.weight_scale, generator=generator)
+            for bias in [p for name, p in module.named_parameters(recurse=False) if name == "bias"]:
+                init.zeros_(bias)
         case nn.Linear():
             bound = module.in_features**-0.5
             for parameter in module.parameters(recurse=False):
@@ -27,5 +32,8 @@ def initialise(module: nn.Module, spec: TransformerSpec, generator: torch.Genera
             init.zeros_(module.bias)
         case RootMeanSquareNorm():
             init.ones_(module.weight)
+        case MesaMixer():
+            # Copied rather than filled in place: the library's own functions leave alone what came from a checkpoint.
+            init.copy_(module.root, MesaMixer(module.heads, module.spec).root)
         case _:
             pass

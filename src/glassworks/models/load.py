@@ -17,6 +17,7 @@ from glassworks.models.folders import check_folder, tokenizer_in
 from glassworks.models.gallery import GALLERY, Entry, located
 from glassworks.models.gallery.keeping import origin_of
 from glassworks.models.gallery.readings import read_gguf
+from glassworks.models.hub import no_tokens
 from glassworks.models.llama2c import read_llama2c, tokenizer_beside
 from glassworks.models.min_gpt import read_min_gpt
 from glassworks.models.pretrained import Wanted, packed, pretrained, pretrained_tokenizer
@@ -106,6 +107,11 @@ def _from_hub(name: str, wanted: Wanted) -> Subject:
 
 def _from_folder(folder: Path, wanted: Wanted, world_reader: WorldReader | None) -> Subject:
     check_folder(folder)
+    match read_json(folder / "config.json"):
+        case {"model_type": "glassworks", "transformer": {"kind": "vector_decoder"}}:
+            raise no_tokens()
+        case _:
+            pass
     alphabet, task = _world(folder / "world.json")
     model = pretrained(str(folder), wanted)
     if alphabet is not None and len(alphabet) != model.config.vocab_size:

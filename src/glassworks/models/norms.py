@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from glassworks.models.spec import TransformerSpec
+from glassworks.models.spec import StackSpec
 
 
 class RootMeanSquareNorm(nn.Module):
@@ -22,7 +22,7 @@ class RootMeanSquareNorm(nn.Module):
         return self.weight * scaled.to(x.dtype)
 
 
-def build_norm(spec: TransformerSpec) -> nn.Module | None:
+def build_norm(spec: StackSpec) -> nn.Module | None:
     """The norm of a spec, or None where it has none."""
     match spec.norm:
         case "none":

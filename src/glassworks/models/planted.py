@@ -25,7 +25,7 @@ def planted_induction_head(
     model = build_model(spec, seed)
     decoder = model.model
     with torch.no_grad():
-        tokens, places = decoder.embed_tokens.weight, decoder.position_vectors(task.longest)
+        tokens, places = decoder.token_vectors, decoder.position_vectors(task.longest)
         written = tokens @ (decoder.matrix(0, "output") @ decoder.matrix(0, "value")).T
         carried = tokens @ decoder.matrix(1, "value").T
         fixed = task.fixed_triggers

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from glassworks.models.spec import TransformerSpec
+from glassworks.models.spec import StackSpec
 
 SINUSOID_BASE = 10000.0
 
@@ -32,10 +32,10 @@ class PositionTable(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, spec: TransformerSpec) -> None:
+    def __init__(self, spec: StackSpec) -> None:
         super().__init__()
         table = torch.empty(spec.context, spec.width)
-        self.is_sinusoidal = spec.positions == "sinusoidal"
+        self.is_sinusoidal = spec.positions in ("sinusoidal", "concatenated")
         if spec.positions == "learned":
             self.weight = nn.Parameter(table)
         else:
@@ -72,7 +72,7 @@ class Rotation:
         return x * self.cos.to(x.dtype) + torch.cat((-second, first), -1) * self.sin.to(x.dtype)
 
 
-def rotation_at(places: Places, spec: TransformerSpec, device: torch.device) -> Rotation:
+def rotation_at(places: Places, spec: StackSpec, device: torch.device) -> Rotation:
     """The rotation for these places, computed in float32 from the spec alone, so no buffer can go stale."""
     half = torch.arange(0, spec.width_of_head, 2, device=device, dtype=torch.float32) / spec.width_of_head
     angles = places.of(device)[..., None].float() * spec.rotary_base**-half

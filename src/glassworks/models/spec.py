@@ -1,9 +1,10 @@
-"""TransformerSpec: every choice of the one decoder, with the impossible combinations refused."""
+"""What a decoder is made of: the stack of layers, and the decoders of tokens and of vectors around it."""
 
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from glassworks.core.shelf import Shelf
 from glassworks.core.spec import ImpossibleValue, Spec
 from glassworks.core.text import say
 from glassworks.mixers import AnyMixer, Heads, Softmax
@@ -11,15 +12,16 @@ from glassworks.mixers import AnyMixer, Heads, Softmax
 Feedforward = Literal["none", "linear", "relu", "gelu", "gelu_tanh", "swiglu"]
 Projection = Literal["learned", "identity"]
 Norm = Literal["none", "layer", "rms"]
-PositionKind = Literal["none", "learned", "random", "sinusoidal", "rotary"]
+PositionKind = Literal["none", "learned", "random", "sinusoidal", "rotary", "concatenated"]
 
 
-class TransformerSpec(Spec):
-    """A causal decoder: embedding, layers of mixing and feed-forward on a residual stream, unembedding."""
+class StackSpec(Spec):
+    """The layers of a causal decoder: mixing and feed-forward on a residual stream."""
 
-    kind: Literal["decoder"] = "decoder"
-    vocabulary: int = Field(ge=1)
-    """Number of tokens of the alphabet."""
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"query_key_norm", "query_key_norm_layers", "head_norm", "stream_limit", "weight_scale"}
+    )
+
     width: int = Field(ge=1)
     """Numbers in the residual stream."""
     depth: int = Field(ge=0)
@@ -59,20 +61,29 @@ class TransformerSpec(Spec):
     feedforward_reads: Literal["mixed", "block_input"] = "mixed"
     """What the feed-forward reads: the stream after mixing, or the stream as the layer received it."""
     positions: PositionKind = "learned"
-    """How a token knows its place: a table (learned, random and frozen, sinusoidal), rotation, or none."""
+    """How a token knows its place: a table added to the stream (learned, random and frozen, sinusoidal), rotation, none,
+    or a sinusoidal code set beside the stream where the first layer's queries and keys read it (concatenated, mesa.md 3)."""
     rotary_layers: tuple[int, ...] | None = None
     """Layers whose queries and keys are rotated; all unless given."""
     rotary_base: float = Field(default=10000.0, gt=1)
     """Base of the rotation's wavelengths."""
-    tie_output: bool = False
-    """Whether the unembedding is the embedding."""
     embedding_scale: float = Field(default=1.0, gt=0)
     """Standard deviation of token embeddings and of learned or random positions at the start."""
-    score_scale: Literal["inverse_sqrt", "none"] = "inverse_sqrt"
-    """Factor on query-key products: 1/sqrt(head width), or 1."""
+    score_scale: Literal["inverse_sqrt", "none", "softmax_only"] = "inverse_sqrt"
+    """Factor on query-key products: 1/sqrt(head width), 1, or the former for softmax mixers and 1 for all others."""
+    query_key_norm: Literal["none", "l2"] = "none"
+    """Whether queries and keys are divided by their length, head by head, before they are mixed."""
+    query_key_norm_layers: tuple[int, ...] | None = None
+    """Layers where they are; all unless given."""
+    head_norm: bool = False
+    """A root mean square norm (with gain) of each head's result before the output map, as MesaNet has it."""
+    stream_limit: float | None = Field(default=None, gt=0)
+    """Largest absolute number in the stream after a layer; what exceeds it is cut off (mesa.md 3)."""
+    weight_scale: float | None = Field(default=None, gt=0)
+    """Standard deviation of all maps at the start; PyTorch's uniform default unless given."""
 
     @model_validator(mode="after")
-    def _check_heads(self) -> "TransformerSpec":
+    def _check_heads(self) -> "StackSpec":
         if self.head_width is None and self.width % self.heads:
             raise ImpossibleValue(
                 say("{heads} heads do not divide width {width}", heads=self.heads, width=self.width),
@@ -108,19 +119,18 @@ class TransformerSpec(Spec):
         return self
 
     @model_validator(mode="after")
-    def _check_layers(self) -> "TransformerSpec":
+    def _check_layers(self) -> "StackSpec":
         for name, given in (("mixers", len(self.mixers)), ("feedforward", len(self.feedforward))):
             if given not in (1, self.depth):
                 raise ImpossibleValue(
                     say("{given} {name} for {depth} layers", given=given, name=name, depth=self.depth),
                     say("one for all layers, or {depth}", depth=self.depth),
                 )
-        beyond = [layer for layer in self.rotary_layers or () if not 0 <= layer < self.depth]
-        if beyond:
-            raise ImpossibleValue(
-                say("no layer {layer} to rotate", layer=beyond[0]),
-                say("layers from 0 to {last}", last=self.depth - 1),
-            )
+        for layer in (*(self.rotary_layers or ()), *(self.query_key_norm_layers or ())):
+            if not 0 <= layer < self.depth:
+                raise ImpossibleValue(
+                    say("there is no layer {layer}", layer=layer), say("layers from 0 to {last}", last=self.depth - 1)
+                )
         if self.rotary_layers is not None and self.positions != "rotary":
             raise ImpossibleValue(
                 say("rotary_layers are named, but positions are {positions}", positions=self.positions),
@@ -145,8 +155,15 @@ class TransformerSpec(Spec):
 
     @property
     def sizes(self) -> Heads:
-        """What the mixers are built for."""
-        scale = self.width_of_head**-0.5 if self.score_scale == "inverse_sqrt" else 1.0
+        """What the mixer of the first layer is built for; the numbers of heads are those of every layer."""
+        return self.sizes_of(0)
+
+    def sizes_of(self, layer: int) -> Heads:
+        """What the mixer of a layer is built for."""
+        is_scaled = self.score_scale == "inverse_sqrt" or (
+            self.score_scale == "softmax_only" and isinstance(self.mixer(layer), Softmax)
+        )
+        scale = self.width_of_head**-0.5 if is_scaled else 1.0
         return Heads(self.heads, self.kv_heads or self.heads, self.width_of_head, float(scale))
 
     @property
@@ -162,9 +179,67 @@ class TransformerSpec(Spec):
         """The feed-forward of a layer."""
         return self.feedforward[layer if len(self.feedforward) > 1 else 0]
 
+    def normalises(self, layer: int) -> bool:
+        """Whether queries and keys of a layer are divided by their length."""
+        layers = self.query_key_norm_layers
+        return self.query_key_norm == "l2" and (layers is None or layer in layers)
+
+    def reads_code(self, layer: int) -> bool:
+        """Whether queries and keys of a layer read a position code beside the stream."""
+        return self.positions == "concatenated" and layer == 0
+
     def rotates(self, layer: int) -> bool:
         """Whether queries and keys of a layer are rotated by position."""
         return self.positions == "rotary" and (self.rotary_layers is None or layer in self.rotary_layers)
+
+
+class TransformerSpec(StackSpec):
+    """A causal decoder of tokens: embedding, layers on a residual stream, unembedding."""
+
+    kind: Literal["decoder"] = "decoder"
+    vocabulary: int = Field(ge=1)
+    """Number of tokens of the alphabet."""
+    tie_output: bool = False
+    """Whether the unembedding is the embedding."""
+
+
+class VectorSpec(StackSpec):
+    """A causal decoder of vectors: reads numbers, predicts numbers, learns by squared error (mesa.md 3)."""
+
+    kind: Literal["vector_decoder"] = "vector_decoder"
+    inputs: int = Field(ge=1)
+    """Numbers per token."""
+    outputs: int = Field(ge=1)
+    """Numbers predicted at each token."""
+    embedding: Literal["linear", "none"] = "linear"
+    """The way into the stream: a linear map without bias, or none, for tokens as wide as the stream."""
+    readout: Literal["linear", "first"] = "linear"
+    """The way out of it: a linear map without bias, or the stream's first numbers as they are."""
+
+    @model_validator(mode="after")
+    def _check_ends(self) -> "VectorSpec":
+        if self.embedding == "none" and self.inputs != self.width:
+            raise ImpossibleValue(
+                say("tokens of {inputs} numbers do not fill a stream of {width}", inputs=self.inputs, width=self.width),
+                say("embedding=linear, or width={inputs}", inputs=self.inputs),
+            )
+        if self.readout == "first" and self.outputs > self.width:
+            raise ImpossibleValue(
+                say("the first {outputs} numbers of a stream of {width}", outputs=self.outputs, width=self.width),
+                say("readout=linear, or width at least {outputs}", outputs=self.outputs),
+            )
+        return self
+
+
+AnyModel = Annotated[TransformerSpec | VectorSpec, Field(discriminator="kind")]
+MODEL_SPECS: Shelf[StackSpec] = Shelf("model", TransformerSpec, VectorSpec)
+
+
+def read_model_spec(found: object) -> TransformerSpec | VectorSpec:
+    """The spec of a decoder from plain data; a folder that names no kind holds a decoder of tokens."""
+    spec = MODEL_SPECS.parse({"kind": "decoder"} | found if isinstance(found, dict) else found)
+    assert isinstance(spec, TransformerSpec | VectorSpec)
+    return spec
 
 
 def _divisors(number: int) -> str:

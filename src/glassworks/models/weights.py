@@ -45,7 +45,7 @@ def from_transformers(model: PreTrainedModel) -> GlassworksForCausalLM:
 
 def to_transformers(model: GlassworksForCausalLM) -> LlamaForCausalLM | GPT2LMHeadModel:
     """The Llama or GPT-2 model that computes what ours computes; raises InvalidInput where neither does."""
-    spec, state = model.config.spec, dict(model.state_dict())
+    spec, state = model.config.token_spec, dict(model.state_dict())
     if (problem := _why_not_llama(spec)) is None:
         config = _llama_config(spec, model.config)
         return _filled(LlamaForCausalLM, config, state)
@@ -237,6 +237,8 @@ def _why_not(spec: TransformerSpec) -> Text | None:
         (learned, say("it has projections that are the identity")),
         (ordinary, say("its norms or feed-forwards are wired differently")),
         (spec.score_scale == "inverse_sqrt", say("its scores are not scaled")),
+        (spec.query_key_norm == "none" and not spec.head_norm, say("it normalises heads")),
+        (spec.stream_limit is None, say("it limits the stream")),
     )
 
 

@@ -1,10 +1,32 @@
 """Worlds with known answers, from which models are trained and judged."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from glassworks.core.shelf import Shelf
-from glassworks.tasks.base import Batch, Task
+from glassworks.tasks.base import Batch, Task, TokenTask, VectorBatch, VectorTask
 from glassworks.tasks.bigram import Bigram, BigramBatch
+from glassworks.tasks.dynamics import Dynamics, DynamicsBatch
+from glassworks.tasks.regression import FewShot, FewShotBatch
+from glassworks.tasks.text import TextWindows
 
-TASKS: Shelf[Task] = Shelf("task", Bigram)
-AnyTask = Bigram
+TASKS: Shelf[Task] = Shelf("task", Bigram, Dynamics, FewShot, TextWindows)
+AnyTask = Annotated[Bigram | Dynamics | FewShot | TextWindows, Field(discriminator="kind")]
 
-__all__ = ["TASKS", "AnyTask", "Batch", "Bigram", "BigramBatch", "Task"]
+__all__ = [
+    "TASKS",
+    "AnyTask",
+    "Batch",
+    "Bigram",
+    "BigramBatch",
+    "Dynamics",
+    "DynamicsBatch",
+    "FewShot",
+    "FewShotBatch",
+    "Task",
+    "TextWindows",
+    "TokenTask",
+    "VectorBatch",
+    "VectorTask",
+]

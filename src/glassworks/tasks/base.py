@@ -1,6 +1,7 @@
 """Task: a world with known answers, from which batches are drawn."""
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -22,13 +23,87 @@ class Batch:
     scored: dict[str, Bool[Tensor, "batch position"]]
 
 
+@dataclass(frozen=True, eq=False)
+class VectorBatch:
+    """Sequences of vectors with what should be predicted at each position.
+
+    `inputs` is what the model reads (raw observations or constructed tokens); `targets[:, t]` is what should be predicted
+    once `inputs[:, : t + 1]` has been read. `scored` holds the named masks over which losses are averaged; "all" is
+    always among them. `observations` is the raw sequence s_1 .. s_{T+1}, one row more than there are positions, for
+    probes and solvers.
+    """
+
+    inputs: Float[Tensor, "batch position channel"]
+    targets: Float[Tensor, "batch position observed"]
+    scored: dict[str, Bool[Tensor, "batch position"]]
+    observations: Float[Tensor, "batch time observed"]
+
+
 class Task(Spec):
     """A world: equal arguments of `sample` give equal batches on the same device type."""
 
-    def sample(self, size: int, seed: Seed, device: str = "cpu") -> Batch:
+    reads: ClassVar[Literal["tokens", "vectors"]] = "tokens"
+    """What a model of this world reads: token ids (`Batch`) or vectors (`VectorBatch`).
+
+    A world of tokens has the properties `vocabulary`, `alphabet`, `longest`; one of vectors has `inputs` (channels per
+    token), `outputs` (numbers predicted per position), `length`, `longest`.
+    """
+
+    def sample(self, size: int, seed: Seed, device: str = "cpu") -> Batch | VectorBatch:
         """`size` independent sequences."""
         raise NotImplementedError
 
-    def ideal(self, batch: Batch) -> Float[Tensor, "batch position"] | None:
-        """The best reachable expected loss per token in nats, or None where it is not known."""
+    def ideal(self, batch: Batch | VectorBatch) -> Float[Tensor, "batch position"] | None:
+        """The best reachable expected loss per position, or None where it is not known.
+
+        In nats for tokens; half the squared error summed over dimensions for vectors.
+        """
+        raise NotImplementedError
+
+
+class VectorTask(Task):
+    """A world of vectors (abstract)."""
+
+    reads: ClassVar[Literal["tokens", "vectors"]] = "vectors"
+
+    @property
+    def inputs(self) -> int:
+        """Numbers per token, as a model reads them."""
+        raise NotImplementedError
+
+    @property
+    def outputs(self) -> int:
+        """Numbers predicted at each position."""
+        raise NotImplementedError
+
+    @property
+    def longest(self) -> int:
+        """Positions of the longest sequence."""
+        raise NotImplementedError
+
+    def sample(self, size: int, seed: Seed, device: str = "cpu") -> VectorBatch:
+        """`size` independent sequences."""
+        raise NotImplementedError
+
+
+class TokenTask(Task):
+    """A world of tokens (abstract)."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of different tokens."""
+        raise NotImplementedError
+
+    @property
+    def alphabet(self) -> tuple[str, ...]:
+        """How each token is written."""
+        raise NotImplementedError
+
+    @property
+    def longest(self) -> int:
+        """Positions of the longest sequence."""
+        raise NotImplementedError
+
+    def sample(self, size: int, seed: Seed, device: str = "cpu") -> Batch:
+        """`size` independent sequences."""
         raise NotImplementedError

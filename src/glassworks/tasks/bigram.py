@@ -17,7 +17,7 @@ from torch import Tensor
 
 from glassworks.core.spec import ImpossibleValue
 from glassworks.core.text import say
-from glassworks.tasks.base import Batch, Task
+from glassworks.tasks.base import Batch, TokenTask, VectorBatch
 from glassworks.tasks.characters import CharacterCounts, shipped_counts
 from glassworks.tensors.seeds import Seed
 
@@ -38,7 +38,7 @@ class BigramBatch(Batch):
     outputs: Int[Tensor, "batch trigger"]
 
 
-class Bigram(Task):
+class Bigram(TokenTask):
     """Sequences of characters in which each trigger is always followed by the same, per-sequence output."""
 
     revision: ClassVar[int] = 2
@@ -141,7 +141,7 @@ class Bigram(Task):
             outputs,
         )
 
-    def ideal(self, batch: Batch) -> Float[Tensor, "batch position"]:
+    def ideal(self, batch: Batch | VectorBatch) -> Float[Tensor, "batch position"]:
         """Per-token loss in nats of an oracle that knows the triggers: bigram entropy, output entropy, then 0."""
         assert isinstance(batch, BigramBatch)
         device = batch.inputs.device
@@ -195,8 +195,8 @@ class Bigram(Task):
                 place = token + rows
                 entry = torch.addcmul(starts.index_select(0, place), chance, counts.index_select(0, place))
                 torch.index_select(successors, 0, entry.long(), out=following)
-        # A tensor of inference mode could not serve training; its copy can.
-        return tokens.t().contiguous()
+        # A tensor of inference mode could not serve training; its copy can. A single sequence is contiguous already.
+        return tokens.t().clone(memory_format=torch.contiguous_format)
 
     @cached_property
     def _tables(self) -> "_Tables":

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from glassworks.core.errors import Diverged, InvalidInput
 from glassworks.core.events import CheckpointSaved, EventLog, StepDone, Stopped, TrainingDone, TrainingStarted
@@ -21,9 +20,9 @@ from glassworks.core.files import writing
 from glassworks.core.text import say
 from glassworks.models.quiet import quiet_bars
 from glassworks.models.transformer import build_model
-from glassworks.tasks import Batch
 from glassworks.tensors.devices import has_fast_bfloat16
 from glassworks.tensors.seeds import Seed
+from glassworks.training.objectives import AnyBatch, objective_of
 from glassworks.training.spec import AdamW, Sgd, TrainingSpec
 from glassworks.training.store import Checkpoint, History, StoreEntry
 
@@ -81,6 +80,7 @@ class _Run:
         nn.Module.to(self.model, options.device)
         self.forward = torch.compile(self.model, dynamic=False) if options.compile else self.model
         self.precision = self._choose_precision()
+        self.objective = objective_of(spec.task.reads)
         self._freeze()
         self.parameters = dict(self.model.named_parameters())
         self.optimiser = _optimiser(spec, list(self.parameters.values()))
@@ -116,9 +116,11 @@ class _Run:
             self.events.emit(Stopped(cause="interrupted", step=step))
             raise
 
-    def step(self, step: int, batch: Batch) -> None:
+    def step(self, step: int, batch: AnyBatch) -> None:
         """One update; metrics are taken on the fresh batch before it (birth.md 3.1)."""
         self._release(step)
+        if self.spec.snapshot_every and step % self.spec.snapshot_every == 0:
+            self.entry.save_snapshot(step, self.model.state_dict())
         begun = time.perf_counter()
         is_probed = step % self.spec.probe_every == 0 or step == self.spec.steps - 1
         self.optimiser.zero_grad(set_to_none=True)
@@ -126,6 +128,10 @@ class _Run:
         self._check_finite(loss, step)
         if is_probed:
             self._log(step, batch, logits, loss)
+        if self.spec.clip is not None:
+            self.spec.clip.apply([p for p in self.parameters.values() if p.grad is not None])
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.spec.schedule.rate(step, self.spec.optimiser.rate)
         self.optimiser.step()
         if is_probed:
             last = {name: column[-1] for name, column in self.history.metrics.items() if column[-1] == column[-1]}
@@ -134,7 +140,7 @@ class _Run:
                 StepDone(digest=self.spec.digest(), step=step, loss=float(loss), scores=last, seconds=seconds)
             )
 
-    def _learn_from(self, step: int, batch: Batch, *, keep_logits: bool) -> tuple[Tensor, Tensor]:
+    def _learn_from(self, step: int, batch: AnyBatch, *, keep_logits: bool) -> tuple[Tensor, Tensor]:
         """Gradients of the mean loss over the batch, piece by piece; the loss, and all logits where they are asked for."""
         mask = self._learned_from(batch, step)
         total = mask.sum()
@@ -142,18 +148,18 @@ class _Run:
         kept: list[Tensor] = []
         for part in self._pieces(batch):
             with torch.autocast(self.options.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                logits = self.forward(input_ids=batch.inputs[part], use_cache=False).logits.float()
+                logits = self.objective.read(self.forward, batch, part)
             here = mask[part]
             if bool(here.any()):
-                share = F.cross_entropy(logits[here], batch.targets[part][here]) * (here.sum() / total)
+                share = self.objective.mean_loss(logits, batch, part, here) * (here.sum() / total)
                 share.backward()
                 loss += share.detach()
             if keep_logits:
                 kept.append(logits.detach())
         return loss, torch.cat(kept) if kept else loss
 
-    def _pieces(self, batch: Batch) -> list[slice]:
-        size, length = batch.inputs.shape
+    def _pieces(self, batch: AnyBatch) -> list[slice]:
+        size, length = batch.inputs.shape[:2]
         # On a CPU a large batch is memory traffic: score tensors that leave the cache are allocated and paged in anew
         # every step. Other devices take the batch whole.
         piece = max(1, CPU_TOKENS // length) if self.options.device.type == "cpu" else size
@@ -181,6 +187,8 @@ class _Run:
             if not bool(torch.isfinite(parameter).all()):
                 self._stop(self.spec.steps, name)
         nn.Module.to(self.model, "cpu")
+        if self.spec.snapshot_every:
+            self.entry.save_snapshot(self.spec.steps, self.model.state_dict())
         with quiet_bars(), writing(self.entry.path):
             try:
                 self.model.save_pretrained(self.entry.path)
@@ -192,15 +200,15 @@ class _Run:
                 raise
         self.entry.finish(self.history, self.seconds, {"precision": self.precision, "device": self.options.device.type})
 
-    def _log(self, step: int, batch: Batch, logits: Tensor, loss: Tensor) -> None:
-        row = {"loss": float(loss)} | score(logits, batch)
+    def _log(self, step: int, batch: AnyBatch, logits: Tensor, loss: Tensor) -> None:
+        row = {"loss": float(loss)} | self.objective.score(logits, batch)
         if self.options.probe is not None:
             self.model.eval()
             row |= self.options.probe(self.model)
             self.model.train()
         self.history.append(step, row)
 
-    def _learned_from(self, batch: Batch, step: int) -> Tensor:
+    def _learned_from(self, batch: AnyBatch, step: int) -> Tensor:
         mask = batch.scored[self.spec.loss_on]
         if not bool(mask.any()):
             raise InvalidInput(
@@ -267,19 +275,6 @@ class _Run:
         self.earlier_seconds = checkpoint.seconds
 
 
-def score(logits: Tensor, batch: Batch) -> dict[str, float]:
-    """Accuracy and loss (nats) over each mask of the batch, as `accuracy/<mask>` and `loss/<mask>`."""
-    right = (logits.argmax(-1) == batch.targets).float()
-    loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), reduction="none").view_as(right)
-    row: dict[str, float] = {}
-    for name, mask in batch.scored.items():
-        count = mask.sum()
-        if int(count):
-            row[f"accuracy/{name}"] = float((right * mask).sum() / count)
-            row[f"loss/{name}"] = float((loss * mask).sum() / count)
-    return row
-
-
 def _optimiser(spec: TrainingSpec, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     match spec.optimiser:
         case Sgd(rate=rate, momentum=momentum, weight_decay=decay):
@@ -288,15 +283,15 @@ def _optimiser(spec: TrainingSpec, parameters: list[nn.Parameter]) -> torch.opti
             return torch.optim.AdamW(parameters, lr=rate, betas=betas, eps=epsilon, weight_decay=decay)
 
 
-def _batches(spec: TrainingSpec, first: int, device: str) -> Iterator[tuple[int, Batch]]:
+def _batches(spec: TrainingSpec, first: int, device: str) -> Iterator[tuple[int, AnyBatch]]:
     """Each step with its batch, which depends on seed and step alone; the next one is drawn while this one trains."""
     data = Seed(spec.seed).child("data")
 
-    def draw(step: int) -> Batch:
+    def draw(step: int) -> AnyBatch:
         return spec.task.sample(spec.batch, data.child(step), device)
 
     with _worker() as worker:
-        coming: Future[Batch] = worker.submit(draw, first)
+        coming: Future[AnyBatch] = worker.submit(draw, first)
         for step in range(first, spec.steps):
             batch = coming.result()
             if step + 1 < spec.steps:

@@ -1,21 +1,23 @@
 """TrainingSpec: everything that fixes the numbers of one training."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from glassworks.core.spec import ImpossibleValue, Spec
 from glassworks.core.text import say
-from glassworks.models.spec import TransformerSpec
+from glassworks.models.spec import AnyModel, TransformerSpec, VectorSpec
 from glassworks.tasks import AnyTask
+from glassworks.tasks.base import TokenTask, VectorTask
+from glassworks.training.schedules import AnyClip, AnySchedule, Constant
 
 
 class Sgd(Spec):
-    """Stochastic gradient descent with momentum and coupled weight decay, constant rate (birth.md 3.1)."""
+    """Stochastic gradient descent with momentum and coupled weight decay (birth.md 3.1)."""
 
     kind: Literal["sgd"] = "sgd"
     rate: float = Field(default=0.2, gt=0)
-    """Learning rate."""
+    """Learning rate; the highest where a schedule changes it."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Share of the previous step that is kept."""
     weight_decay: float = Field(default=1e-4, ge=0)
@@ -23,11 +25,11 @@ class Sgd(Spec):
 
 
 class AdamW(Spec):
-    """AdamW with decoupled weight decay, constant rate."""
+    """AdamW with decoupled weight decay."""
 
     kind: Literal["adamw"] = "adamw"
     rate: float = Field(default=1e-3, gt=0)
-    """Learning rate."""
+    """Learning rate; the highest where a schedule changes it."""
     betas: tuple[float, float] = (0.9, 0.99)
     """Averaging constants of the first and second moment."""
     epsilon: float = Field(default=1e-8, gt=0)
@@ -52,10 +54,16 @@ class FrozenUntil(Spec):
 class TrainingSpec(Spec):
     """One training: world, model, optimiser, length and seed. Equal specs are trained once and kept by digest."""
 
+    later: ClassVar[frozenset[str]] = frozenset({"schedule", "clip", "snapshot_every"})
+
     kind: Literal["training"] = "training"
     task: AnyTask
-    model: TransformerSpec
+    model: AnyModel
     optimiser: AnyOptimiser = Sgd()
+    schedule: AnySchedule = Constant()
+    """How the rate goes over the steps."""
+    clip: AnyClip | None = None
+    """How gradients are kept in bounds; not at all unless given."""
     steps: int = Field(default=500, ge=1)
     """Optimiser steps."""
     batch: int = Field(default=64, ge=1)
@@ -72,20 +80,30 @@ class TrainingSpec(Spec):
     """Steps between two rows of the history."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Matrix products of forward and backward pass; weights stay float32. "auto" takes bfloat16 in hardware."""
+    snapshot_every: int | None = Field(default=None, ge=1)
+    """Steps between two copies of the weights that are kept; none unless given."""
     seed: int = 0
     """Chance of initial weights and of all batches."""
 
     @model_validator(mode="after")
     def _fits(self) -> "TrainingSpec":
-        if self.model.vocabulary < self.task.vocabulary:
-            raise ImpossibleValue(
-                say(
-                    "the model's vocabulary of {model} is smaller than the task's",
-                    model=self.model.vocabulary,
-                ),
-                say("at least {task}", task=self.task.vocabulary),
-            )
-        if self.model.context < self.task.longest:
+        match self.model, self.task:
+            case TransformerSpec() as model, TokenTask() as task:
+                _check_tokens(model, task)
+            case VectorSpec() as model, VectorTask() as task:
+                _check_vectors(model, task)
+            case TransformerSpec(), task:
+                raise ImpossibleValue(
+                    say("the task {task} is made of vectors, the model reads tokens", task=task.kind),
+                    say("a model of kind {kind}", kind="vector_decoder"),
+                )
+            case VectorSpec(), task:
+                raise ImpossibleValue(
+                    say("the task {task} is made of tokens, the model reads vectors", task=task.kind),
+                    say("a model of kind {kind}", kind="decoder"),
+                )
+        has_table = self.model.positions not in ("none", "rotary")
+        if (has_table or self.task.reads == "tokens") and self.model.context < self.task.longest:
             raise ImpossibleValue(
                 say(
                     "the model's context of {model} positions is shorter than the sequences",
@@ -94,3 +112,19 @@ class TrainingSpec(Spec):
                 say("at least {task}", task=self.task.longest),
             )
         return self
+
+
+def _check_tokens(model: TransformerSpec, task: TokenTask) -> None:
+    if model.vocabulary < task.vocabulary:
+        raise ImpossibleValue(
+            say("the model's vocabulary of {model} is smaller than the task's", model=model.vocabulary),
+            say("at least {task}", task=task.vocabulary),
+        )
+
+
+def _check_vectors(model: VectorSpec, task: VectorTask) -> None:
+    if (model.inputs, model.outputs) != (task.inputs, task.outputs):
+        raise ImpossibleValue(
+            say("the model reads {inputs} numbers and predicts {outputs}", inputs=model.inputs, outputs=model.outputs),
+            say("inputs={inputs}, outputs={outputs}", inputs=task.inputs, outputs=task.outputs),
+        )

@@ -1,10 +1,11 @@
 """The store: trained models by the digest of their TrainingSpec, shared by all experiments.
 
-`store/<digest>/` holds config.json and model.safetensors (a Hugging Face folder), world.json (alphabet and task),
-training.json (the spec), history.json (what was logged) and, while unfinished, checkpoint.safetensors.
+`store/<digest>/` holds config.json and model.safetensors (a Hugging Face folder), world.json (alphabet and task; models
+of bytes have a tokenizer instead of an alphabet), training.json (the spec), history.json (what was logged), snapshots/ where copies along the way were asked for and,
+while unfinished, checkpoint.safetensors.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,9 @@ from glassworks.core.errors import BrokenFile
 from glassworks.core.files import read_json, write_json
 from glassworks.core.runs import lock_folder
 from glassworks.core.text import say
+from glassworks.models.byte_tokenizer import save_byte_tokenizer
+from glassworks.tasks.base import TokenTask
+from glassworks.tasks.text import TextWindows
 from glassworks.tensors.files import load_tensors, save_tensors
 from glassworks.training.spec import TrainingSpec
 
@@ -56,6 +60,17 @@ class History:
             for name, column in found["metrics"].items()
         }
         return cls([int(s) for s in found["steps"]], metrics)
+
+
+def snapshot_path(folder: Path, step: int) -> Path:
+    """Where the copy of the weights after `step` steps lies."""
+    return folder / "snapshots" / f"{step:08d}.safetensors"
+
+
+def snapshots(folder: Path) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """The kept copies of a training's weights in the order of their steps; none where none were asked for."""
+    for path in sorted((folder / "snapshots").glob("*.safetensors")):
+        yield int(path.stem), load_tensors(path)[0]
 
 
 @dataclass(frozen=True)
@@ -97,10 +112,22 @@ class StoreEntry:
     def open(self) -> None:
         """Writes what identifies the entry before the first step."""
         write_json(self.path / "training.json", self.spec.to_json())
-        write_json(
-            self.path / "world.json",
-            {"alphabet": list(self.spec.task.alphabet), "task": self.spec.task.to_json()},
-        )
+        task = self.spec.task
+        world: dict[str, Any] = {"task": task.to_json()}
+        match task:
+            case TextWindows():
+                # Its tokens are bytes: an alphabet of characters could not spell what takes several of them.
+                save_byte_tokenizer(self.path)
+            case TokenTask():
+                world["alphabet"] = list(task.alphabet)
+            case _:
+                pass
+        write_json(self.path / "world.json", world)
+
+    def save_snapshot(self, step: int, weights: Mapping[str, Tensor]) -> None:
+        """Keeps a copy of the weights as they are after `step` steps."""
+        copies = {name: tensor.detach().clone().cpu() for name, tensor in weights.items()}
+        save_tensors(snapshot_path(self.path, step), copies, {"step": str(step)})
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Replaces the checkpoint: one file, so that it is whole or the former one."""

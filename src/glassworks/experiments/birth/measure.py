@@ -21,7 +21,7 @@ from glassworks.models.quiet import quiet_bars
 from glassworks.tasks import Bigram, BigramBatch
 from glassworks.tasks.counting import most_frequent_so_far, most_surprising_so_far
 from glassworks.tensors.seeds import Seed
-from glassworks.training.loop import score
+from glassworks.training.objectives import score
 
 if TYPE_CHECKING:
     from glassworks.experiments.base import Bench

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from glassworks.core.text import Text, say
 from glassworks.evidence.claims import Evidence, Finding, Outcome
 from glassworks.evidence.statistics import Interval, interval_over_seeds, rank_correlation
+from glassworks.experiments.deciding import judged_by_lead, judged_by_level, judged_together
 from glassworks.experiments.painters.tables import (
     RANKING,
     Strategies,
@@ -38,34 +39,6 @@ _NO_NUMBER = say(
 )
 SINGLE_MIDDLE = (0.2, 0.8)
 PLATEAU = (0.4, 0.9)
-
-
-def judged_by_level(value: float, holds: float, in_part: float, *, also: bool = True) -> Outcome:
-    """HOLDS from one level on (where `also` is true), in part from a lower one, else FAILS; UNDECIDED without a number."""
-    if math.isnan(value):
-        return Outcome.UNDECIDED
-    if value >= holds and also:
-        return Outcome.HOLDS
-    return Outcome.HOLDS_IN_PART if value >= in_part else Outcome.FAILS
-
-
-def judged_by_lead(lead: Interval) -> Outcome:
-    """HOLDS with the whole interval above 0, in part with the difference, FAILS with the whole interval below."""
-    if lead.low > 0:
-        return Outcome.HOLDS
-    if lead.mean > 0:
-        return Outcome.HOLDS_IN_PART
-    return Outcome.FAILS if lead.high < 0 else Outcome.UNDECIDED
-
-
-def judged_together(leads: Sequence[Interval], enough: int) -> Outcome:
-    """HOLDS with all intervals above 0, in part with `enough` of them, FAILS where so many below 0 leave no room."""
-    above, below = sum(lead.low > 0 for lead in leads), sum(lead.high < 0 for lead in leads)
-    if above == len(leads):
-        return Outcome.HOLDS
-    if above >= enough:
-        return Outcome.HOLDS_IN_PART
-    return Outcome.FAILS if len(leads) - below < enough else Outcome.UNDECIDED
 
 
 def _three(value: float) -> str:

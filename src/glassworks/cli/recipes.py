@@ -1,0 +1,240 @@
+"""From a task and a few words (`mixer=softmax,mesa depth=2 rate=0.001`) to everything that fixes a training.
+
+What is not said follows from the task: worlds of vectors get the model and rates of the mesa study (mesa.md 3, 8), worlds
+of tokens a small decoder with norms and feed-forward. Any field of the spec can be said by its dotted path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from glassworks.core.errors import InvalidInput, InvalidSpec, NotFound, UnknownName, known_names
+from glassworks.core.spec import Spec, typed_value
+from glassworks.core.text import say
+from glassworks.mixers import MIXERS
+from glassworks.mixers.base import MixerSpec
+from glassworks.models.spec import TransformerSpec, VectorSpec
+from glassworks.tasks import TASKS, AnyTask, TextWindows
+from glassworks.tasks.base import Task, TokenTask, VectorTask
+from glassworks.training.schedules import ClipNorm, ClipValue, Constant, WarmupCosine
+from glassworks.training.spec import AdamW, Sgd, TrainingSpec
+
+# What a person says instead of a path.
+SHORT_NAMES: Mapping[str, str] = {
+    "mixer": "model.mixers",
+    "depth": "model.depth",
+    "width": "model.width",
+    "heads": "model.heads",
+    "rate": "optimiser.rate",
+    "length": "task.length",
+}
+# Fields that hold one of several kinds: a bare word chooses the kind.
+_KINDS = ("optimiser", "schedule", "clip")
+_TEXT = "text"
+_DEPTH = 2
+# Numbers in the stream of a vector model for each number that it predicts (mesa.md 3.1).
+_WIDENING = 4
+# The study's limit for layers that sum without a softmax: values beyond it end in NaN early in training (mesa.md 3.1).
+_STREAM_LIMIT = 1.0
+
+Mixers = tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """A training that is possible, and what follows from the settings that were said, to be changed together with them."""
+
+    standard: TrainingSpec
+    follows: dict[str, object]
+
+
+def read_settings(words: Sequence[str]) -> dict[str, object]:
+    """The `name=value` words of a command line; values are JSON where they parse, text otherwise."""
+    found: dict[str, object] = {}
+    for word in words:
+        name, separator, value = word.partition("=")
+        if not separator or not name.strip():
+            raise InvalidInput(
+                say("a setting is name=value"),
+                given=word,
+                right=say("for example {example}", example="mixer=softmax,mesa steps=1000"),
+            )
+        if name.strip() in found:
+            raise InvalidInput(say("{name} is said twice", name=name.strip()), given=word)
+        found[name.strip()] = typed_value(value)
+    return found
+
+
+def training_of(task: str | Path | Task, settings: Mapping[str, object]) -> TrainingSpec:
+    """The training of a task (its kind, a text file, or a spec) with settings by short name or dotted path.
+
+    Raises UnknownName or InvalidSpec with the nearest name, NotFound for a text that is not there.
+    """
+    changes = _by_path(settings)
+    world = world_of(task, {p.removeprefix("task."): changes.pop(p) for p in list(changes) if p.startswith("task.")})
+    mixers = mixers_of(changes.pop("model.mixers", None))
+    made = _vectors(world, changes, mixers) if isinstance(world, VectorTask) else _tokens(world, changes, mixers)
+    # What was said comes last, but kinds of schedule and optimiser first of all: paths lead into them.
+    kinds = {head: changes.pop(head) for head in _KINDS if head in changes}
+    paced = _paced(made.standard, changes | kinds)
+    return made.standard.replaced_all(kinds | made.follows | paced | changes)
+
+
+def world_of(task: str | Path | Task, choices: Mapping[str, object]) -> AnyTask:
+    """The task that is meant: a spec, a kind of the shelf, or the bytes of a file."""
+    if isinstance(task, Task):
+        found: Task = task
+    elif str(task) in TASKS.kinds and str(task) != _TEXT:
+        found = TASKS.parse({"kind": str(task)})
+    else:
+        return _text_of(str(task), dict(choices))
+    return cast(AnyTask, found.replaced_all(choices))
+
+
+def mixers_of(named: object) -> Mixers | None:
+    """The mixers of `mixer=`: names with commas between, a spec, or several; None where nothing was said."""
+    if named is None:
+        return None
+    if isinstance(named, str):
+        named = [name.strip() for name in named.split(",")]
+    listed = cast(Sequence[object], named) if isinstance(named, list | tuple) else [named]
+    return tuple(_mixer(one) for one in listed)
+
+
+def _mixer(named: object) -> dict[str, Any]:
+    match named:
+        case MixerSpec():
+            return named.to_json()
+        case str(name):
+            return MIXERS.parse({"kind": name}).to_json()
+        case _:
+            return MIXERS.parse(named).to_json()
+
+
+def _by_path(settings: Mapping[str, object]) -> dict[str, object]:
+    """The settings by their full paths, in an order in which each can be applied; kinds come first."""
+    heads = [*TrainingSpec.model_fields, *SHORT_NAMES]
+    changes: dict[str, object] = {}
+    for name, value in settings.items():
+        path = SHORT_NAMES.get(name, name)
+        if path.partition(".")[0] not in TrainingSpec.model_fields:
+            raise InvalidSpec(
+                say("unknown setting {name}", name=name),
+                given=name,
+                right=known_names(name, [h for h in heads if h not in ("kind", "task", "model")]),
+            )
+        if path in ("task", "model", "kind"):
+            raise InvalidSpec(
+                say("{name} cannot be said as a whole", name=name),
+                given=value,
+                right=say("single fields of it, for example {example}", example="model.norm=rms, task.length=64"),
+            )
+        if path in changes:
+            raise InvalidInput(say("{name} is said twice", name=path), given=name)
+        changes[path] = value.to_json() if isinstance(value, Spec) else value
+    kinds: dict[str, object] = {}
+    for path in list(changes):
+        head = path.removesuffix(".kind")
+        if head in _KINDS and isinstance(changes[path], str):
+            kinds[head] = {"kind": changes.pop(path)}
+    return _filled(kinds) | changes
+
+
+def _filled(kinds: Mapping[str, object]) -> dict[str, object]:
+    """Each chosen kind with all its fields, so that paths lead into it; an unknown kind is left for the spec to name."""
+    known = {
+        str(kind.model_fields["kind"].default): kind
+        for kind in (AdamW, Sgd, Constant, WarmupCosine, ClipNorm, ClipValue)
+    }
+    return {
+        path: known[str(found["kind"])]().to_json() if str(found["kind"]) in known else found
+        for path, found in cast(Mapping[str, dict[str, Any]], kinds).items()
+    }
+
+
+def _text_of(name: str, choices: dict[str, object]) -> TextWindows:
+    """The bytes of a file, named as the task itself or by task.path."""
+    given = choices.pop("path", None)
+    path = str(given) if name == _TEXT and given is not None else name
+    if name == _TEXT and given is None:
+        raise InvalidInput(
+            say("which text? A training on text needs a file"),
+            right=say("the file itself, or {example}", example="text task.path=FILE"),
+            next_command="glassworks train FILE.txt",
+        )
+    file = Path(path).expanduser()
+    if not file.is_file():
+        if os.sep in path or file.suffix or name == _TEXT:
+            raise NotFound(say("{path} is not there", path=path), right=say("a text file"))
+        raise UnknownName("task", name, TASKS.kinds, next_command="glassworks train --help")
+    return TextWindows.of(file).replaced_all(choices)
+
+
+def _vectors(world: VectorTask, changes: Mapping[str, object], mixers: Mixers | None) -> _Recipe:
+    """The hybrid of the mesa study: a softmax layer that binds neighbours by their position code, then mesa layers."""
+    depth = _depth(changes, mixers)
+    each = _for_each_layer(mixers or (_mixer("softmax"), *(_mixer("mesa") for _ in range(depth - 1))), depth)
+    width = _whole(changes, "model.width", _WIDENING * world.outputs)
+    model = VectorSpec(
+        inputs=world.inputs, outputs=world.outputs, width=width, depth=1, heads=4, head_width=max(1, width // 2),
+        norm="none", feedforward=("none",), positions="concatenated", score_scale="softmax_only", weight_scale=0.05,
+        stream_limit=_STREAM_LIMIT if _summing(each) else None, context=world.longest,
+    )  # fmt: skip
+    standard = TrainingSpec(
+        task=cast(AnyTask, world), model=model, optimiser=AdamW(rate=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
+        clip=ClipValue(limit=1.0), steps=2000, batch=64, precision="float32", schedule=WarmupCosine(),
+    )  # fmt: skip
+    return _Recipe(standard, {"model.mixers": each, "model.depth": depth})
+
+
+def _tokens(world: TokenTask, changes: Mapping[str, object], mixers: Mixers | None) -> _Recipe:
+    """A small decoder; what sums without a softmax gets queries and keys of length 1, which keeps it stable (mesa.md 7.1)."""
+    depth = _depth(changes, mixers)
+    each = _for_each_layer(mixers or (_mixer("softmax"),), depth)
+    summing = _summing(each)
+    model = TransformerSpec(
+        vocabulary=world.vocabulary, width=128, depth=1, heads=4, embedding_scale=0.02, weight_scale=0.02,
+        score_scale="softmax_only", query_key_norm="l2" if summing else "none", context=world.longest,
+    )  # fmt: skip
+    standard = TrainingSpec(
+        task=cast(AnyTask, world), model=model, optimiser=AdamW(rate=2e-3, betas=(0.9, 0.95), weight_decay=0.1),
+        clip=ClipNorm(limit=1.0), steps=1000, batch=16, schedule=WarmupCosine(),
+    )  # fmt: skip
+    return _Recipe(
+        standard,
+        {"model.mixers": each, "model.depth": depth, "model.query_key_norm_layers": summing or None},
+    )
+
+
+def _paced(standard: TrainingSpec, changes: Mapping[str, object]) -> dict[str, object]:
+    """What follows from the number of steps and the rate: the schedule, and how often something is logged."""
+    steps, rate = _whole(changes, "steps", standard.steps), changes.get("optimiser.rate", standard.optimiser.rate)
+    paced: dict[str, object] = {"probe_every": max(1, steps // 200)}
+    if "schedule" not in changes:
+        final = rate / 10 if isinstance(rate, int | float) and rate > 0 else 0.0
+        paced |= {"schedule.warmup": steps // 10, "schedule.until": steps, "schedule.final": final}
+    return paced
+
+
+def _depth(changes: Mapping[str, object], mixers: Mixers | None) -> int:
+    return _whole(changes, "model.depth", len(mixers) if mixers is not None and len(mixers) > 1 else _DEPTH)
+
+
+def _for_each_layer(mixers: Mixers, depth: int) -> list[dict[str, Any]]:
+    """One mixer per layer, so that `model.mixers.1.` leads to the second layer's; another number is left to be refused."""
+    return list(mixers * depth if len(mixers) == 1 else mixers)
+
+
+def _summing(mixers: Sequence[dict[str, Any]]) -> list[int]:
+    """The layers whose mixer does not divide by a sum of weights."""
+    return [layer for layer, mixer in enumerate(mixers) if mixer["kind"] != "softmax"]
+
+
+def _whole(changes: Mapping[str, object], path: str, standard: int) -> int:
+    """A positive whole number that was said, else the standard; what is none stays said, and the spec names it."""
+    said = changes.get(path)
+    return said if isinstance(said, int) and not isinstance(said, bool) and said > 0 else standard
