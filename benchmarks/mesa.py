@@ -1,8 +1,9 @@
 """The mesa layer beside the recursion, the paper's own algorithm, flash-linear-attention and linear attention.
 
 One thread, forward and backward, float32, 8 sequences of 4 heads. Times are of the processor (CPU seconds): other work
-on the machine does not count. flash-linear-attention is taken where it is installed (`pip install fla-core==0.6.0 einops triton`),
-and its naive function, for the fast ones need a GPU; elsewhere the same algorithm written here stands in, and the row says so.
+on the machine does not count. Of flash-linear-attention its naive function is taken, for the fast ones need a GPU, where
+it is installed (`pip install fla-core==0.6.0 einops triton`); elsewhere the same algorithm, written here, stands in, and
+the row says so.
 """
 
 import json

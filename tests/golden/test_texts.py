@@ -13,7 +13,7 @@ from glassworks.cli.main import main
 
 HERE = Path(__file__).parent
 COMMANDS = (
-    "doctor", "reproduce", "claims", "examine", "compare", "surgery", "sweep", "models", "runs", "export",
+    "doctor", "reproduce", "train", "claims", "examine", "compare", "surgery", "sweep", "models", "runs", "export",
 )  # fmt: skip
 
 
@@ -72,6 +72,14 @@ def test_errors(capsys, tmp_path, monkeypatch):
         "reproduce birth --resume abcd1234",
         "reproduce birth --resume empty/",
         "reproduce birth --device gpu",
+        "train bigrm",
+        "train absent.txt",
+        "train text",
+        "train bigram mixer=softmx",
+        "train bigram widht=3",
+        "train bigram mixer",
+        "train bigram width=10",
+        "train dynamics mixer=softmax,linear depth=3",
         "claims brith",
         "claims check",
         "claims check birth",

@@ -30,6 +30,16 @@ def test_the_memory_of_bfloat16_tokens_keeps_growing() -> None:
     assert memory.total.eq(300).all()
 
 
+def test_sums_over_chunks_are_not_rounded_to_bfloat16_by_autocast() -> None:
+    # Six chunks of 63: the last starts from 315, which is no bfloat16.
+    tokens = 6 * (CHUNK - 1)
+    ones = [torch.ones(1, heads, tokens, 3) for heads in (4, 2, 2)]
+    with torch.autocast("cpu", torch.bfloat16):
+        memory = Linear().build(HEADS)(*ones).memory
+    assert isinstance(memory, KeyValueSum)
+    assert memory.total.eq(tokens).all()
+
+
 def test_the_memory_does_not_grow_with_the_tokens() -> None:
     mixer = Linear().build(HEADS)
     sizes: set[torch.Size] = set()

@@ -103,7 +103,7 @@ def test_normalised_layers_mix_vectors_of_length_one():
     for layer in (0, 1):
         attention = model.model.block(layer).self_attn
         attention.mixer.register_forward_pre_hook(
-            lambda _, given: lengths.append(float(given[1].norm(dim=-1).sub(1).abs().max()))
+            lambda _, given: lengths.append(float(given[1].detach().norm(dim=-1).sub(1).abs().max()))
         )
     model(inputs_embeds=torch.randn(1, 4, 10, generator=Seed(0).generator()))
     assert lengths[0] > 0.1
@@ -112,7 +112,7 @@ def test_normalised_layers_mix_vectors_of_length_one():
 
 def test_weights_start_as_wide_as_asked():
     model = build_model(constructed(6, weight_scale=0.0002), Seed(0))
-    weights = torch.cat([p.flatten() for p in model.parameters()])
+    weights = torch.cat([p.detach().flatten() for p in model.parameters()])
     assert abs(float(weights.std()) / 0.0002 - 1) < 0.02
 
 
@@ -141,7 +141,8 @@ def test_a_decoder_of_tokens_with_mesa_layers_generates_as_it_reads(mixer):
     spec = TransformerSpec(vocabulary=11, width=16, depth=2, heads=2, mixers=(Softmax(), mixer), positions="rotary")
     model = build_model(spec, Seed(0)).double().eval()
     ids = torch.randint(11, (2, 6), generator=Seed(1).generator())
-    made = model.generate(ids, max_new_tokens=5, do_sample=False, pad_token_id=0)
+    whole = torch.ones_like(ids)
+    made = model.generate(ids, attention_mask=whole, max_new_tokens=5, do_sample=False, pad_token_id=0)
     for length in range(6, 11):
         expected = model(input_ids=made[:, :length], use_cache=False).logits[:, -1].argmax(-1)
         assert torch.equal(made[:, length], expected)
@@ -182,7 +183,7 @@ def test_a_head_norm_gives_every_head_length_one_per_number():
     seen: list[torch.Tensor] = []
     attention = model.model.block(0).self_attn
     assert isinstance(attention.o_proj, nn.Linear)
-    attention.o_proj.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    attention.o_proj.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
     model(inputs_embeds=torch.randn(1, 4, 10, generator=Seed(0).generator()))
     squares = seen[0].unflatten(-1, (4, 20)).square().mean(-1)
     torch.testing.assert_close(squares, torch.ones_like(squares), rtol=0, atol=0.05)

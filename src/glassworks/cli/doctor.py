@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glassworks.cli.options import Doctor
 from glassworks.cli.speak import duration_words, new_table, print_json, results, size_words
+from glassworks.core.errors import NotFound
 from glassworks.core.runs import describe_environment
 from glassworks.core.text import Text, say
 from glassworks.evidence.claims import Scale
-from glassworks.experiments import EXPERIMENTS
+from glassworks.experiments import EXPERIMENTS, Experiment
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +87,7 @@ def estimate_presets(operations_per_second: float) -> tuple[Estimate, ...]:
     for experiment in EXPERIMENTS:
         for scale in Scale:
             settings = experiment.at(scale)
-            plans = {s.name: settings.trainings(s.name) for s in settings.studies}
+            plans = {s.name: _trainings(settings, s.name) for s in settings.studies}
             main = {t.digest(): t for t in plans[settings.studies[0].name].values()}
             everything = {t.digest(): t for plan in plans.values() for t in plan.values()}
             if not everything:
@@ -96,19 +98,30 @@ def estimate_presets(operations_per_second: float) -> tuple[Estimate, ...]:
     return tuple(found)
 
 
+def _trainings(settings: Experiment, study: str) -> Mapping[str, TrainingSpec]:
+    """What a study trains; nothing where the text that it would train on is not on this machine."""
+    try:
+        return settings.trainings(study)
+    except NotFound:
+        return {}
+
+
 def operations_of(spec: TrainingSpec) -> float:
     """Floating-point operations of a training: 6 per weight and token, 12 per layer, channel and attended pair.
 
     The usual count for a transformer: 2 for a multiplication and addition, times 3 for forward and backward pass.
     Feed-forward layers count 8 width^2 (2 matrices of 4 times the width), a linear one width^2.
     """
+    from glassworks.models.spec import TransformerSpec
+
     model = spec.model
     feedforward = [
-        8 if kind in ("relu", "gelu") else 12 if kind == "swiglu" else int(kind == "linear")
+        8 if kind in ("relu", "gelu", "gelu_tanh") else 12 if kind == "swiglu" else int(kind == "linear")
         for kind in model.feedforward
     ]
     per_layer = sum(feedforward) / len(feedforward) + 4
-    weights = model.depth * per_layer * model.width**2 + model.width * model.vocabulary
+    ends = model.vocabulary if isinstance(model, TransformerSpec) else model.inputs + model.outputs
+    weights = model.depth * per_layer * model.width**2 + model.width * ends
     tokens = float(spec.batch * spec.task.longest)
     pairs = 12.0 * model.depth * model.width * spec.task.longest * tokens
     return spec.steps * (6.0 * weights * tokens + pairs)

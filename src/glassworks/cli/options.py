@@ -33,7 +33,8 @@ from glassworks.core.text import Text, say
 # Written out, since help must answer without the libraries that experiments load; a test compares it with them.
 _STUDIES = (
     "birth: main, theory, width, depth, freezing, data, shift; painters: single, strategies, protected, loops, order, "
-    "tasks, blocks, similarity, cache, encoder, healing, encoder_decoder"
+    "tasks, blocks, similarity, cache, encoder, healing, encoder_decoder; mesa: one-layer, deep, softmax, binding, "
+    "linearise, partial, nonlinear, few-shot, contracting, fixed-teacher, language"
 )
 
 

@@ -20,6 +20,7 @@ from glassworks.mixers.base import MixerSpec
 from glassworks.models.spec import TransformerSpec, VectorSpec
 from glassworks.tasks import TASKS, AnyTask, TextWindows
 from glassworks.tasks.base import Task, TokenTask, VectorTask
+from glassworks.tensors.seeds import Seed
 from glassworks.training.schedules import ClipNorm, ClipValue, Constant, WarmupCosine
 from glassworks.training.spec import AdamW, Sgd, TrainingSpec
 
@@ -81,7 +82,10 @@ def training_of(task: str | Path | Task, settings: Mapping[str, object]) -> Trai
     # What was said comes last, but kinds of schedule and optimiser first of all: paths lead into them.
     kinds = {head: changes.pop(head) for head in _KINDS if head in changes}
     paced = _paced(made.standard, changes | kinds)
-    return made.standard.replaced_all(kinds | made.follows | paced | changes)
+    spec = made.standard.replaced_all(kinds | made.follows | paced | changes)
+    if "loss_on" in changes:
+        _check_mask(spec)
+    return spec
 
 
 def world_of(task: str | Path | Task, choices: Mapping[str, object]) -> AnyTask:
@@ -117,7 +121,7 @@ def _mixer(named: object) -> dict[str, Any]:
 
 def _by_path(settings: Mapping[str, object]) -> dict[str, object]:
     """The settings by their full paths, in an order in which each can be applied; kinds come first."""
-    heads = [*TrainingSpec.model_fields, *SHORT_NAMES]
+    heads = [*SHORT_NAMES, *TrainingSpec.model_fields]
     changes: dict[str, object] = {}
     for name, value in settings.items():
         path = SHORT_NAMES.get(name, name)
@@ -212,12 +216,23 @@ def _tokens(world: TokenTask, changes: Mapping[str, object], mixers: Mixers | No
 
 def _paced(standard: TrainingSpec, changes: Mapping[str, object]) -> dict[str, object]:
     """What follows from the number of steps and the rate: the schedule, and how often something is logged."""
-    steps, rate = _whole(changes, "steps", standard.steps), changes.get("optimiser.rate", standard.optimiser.rate)
+    steps = _whole(changes, "steps", standard.steps)
+    chosen = changes.get("optimiser", standard.optimiser.to_json())
+    rate = changes.get(
+        "optimiser.rate", cast(dict[str, object], chosen).get("rate") if isinstance(chosen, dict) else None
+    )
     paced: dict[str, object] = {"probe_every": max(1, steps // 200)}
     if "schedule" not in changes:
         final = rate / 10 if isinstance(rate, int | float) and rate > 0 else 0.0
         paced |= {"schedule.warmup": steps // 10, "schedule.until": steps, "schedule.final": final}
     return paced
+
+
+def _check_mask(spec: TrainingSpec) -> None:
+    """Raises UnknownName for a mask that no batch of the task has."""
+    known = spec.task.sample(1, Seed(0)).scored
+    if spec.loss_on not in known:
+        raise UnknownName("mask", spec.loss_on, known)
 
 
 def _depth(changes: Mapping[str, object], mixers: Mixers | None) -> int:

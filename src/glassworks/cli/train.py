@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from glassworks.training.spec import TrainingSpec
     from glassworks.training.store import History
 
-# Fresh sequences on which a finished model is judged, and how many go through it at a time.
-_HELD_OUT, _PIECE = 64, 16
+# Fresh sequences on which a finished model is judged, and how many go through it at a time. Of vectors there are more:
+# a sequence's loss follows the length of its states, which differs much between sequences.
+_HELD_OUT, _PIECE = {"tokens": 64, "vectors": 512}, 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +88,7 @@ def train(command: Train) -> int:
     return 0
 
 
-def trained(
-    spec: TrainingSpec, out: Path, device: str, listeners: tuple[Listener, ...] = ()
-) -> TrainedModel:
+def trained(spec: TrainingSpec, out: Path, device: str, listeners: tuple[Listener, ...] = ()) -> TrainedModel:
     """Trains the model of a spec below `out`/store, or finds the equal one that lies there."""
     from glassworks.tensors.devices import choose_device
     from glassworks.tensors.memory import keep_freed_memory
@@ -128,10 +127,11 @@ def _judged(spec: TrainingSpec, folder: Path, device: str) -> tuple[int, float, 
     model.eval()
     model.to(device)
     task = spec.task.replaced("split", "held_out") if "split" in type(spec.task).model_fields else spec.task
-    batch = task.sample(_HELD_OUT, Seed(spec.seed).child("held out"), device)
+    count = _HELD_OUT[task.reads]
+    batch = task.sample(count, Seed(spec.seed).child("held out"), device)
     objective, total = objective_of(task.reads), 0.0
     with torch.no_grad():
-        for start in range(0, _HELD_OUT, _PIECE):
+        for start in range(0, count, _PIECE):
             part = slice(start, start + _PIECE)
             mask = batch.scored["all"][part]
             total += float(objective.mean_loss(objective.read(model, batch, part), batch, part, mask) * mask.sum())
@@ -192,4 +192,4 @@ def _following(made: TrainedModel) -> str:
     """What to type next: a look inside, or for a model of vectors, which has no text to read, its Python."""
     if made.spec.task.reads == "tokens":
         return f"glassworks examine {shlex.quote(str(made.path))}"
-    return f"gw.models.VectorTransformer.from_pretrained({str(made.path)!r})"
+    return f"import glassworks as gw; gw.models.VectorTransformer.from_pretrained({str(made.path)!r})"

@@ -194,12 +194,19 @@ def _without_tags(spec: type[BaseModel], location: tuple[int | str, ...]) -> lis
     return [
         str(part)
         for place, part in enumerate(location)
-        if isinstance(part, int) or place == len(location) - 1 or part in _fields_at(spec, location[:place])
+        if isinstance(part, int)
+        or part in _fields_at(spec, location[:place])
+        or (place == len(location) - 1 and part not in map(_default_kind, _models_at(spec, location[:place])))
     ]
 
 
 def _fields_at(spec: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """The field names of the (nested) spec at a path; tags of unions are stepped over."""
+    return sorted({name for model in _models_at(spec, path) for name in model.model_fields})
+
+
+def _models_at(spec: type[BaseModel], path: tuple[int | str, ...]) -> list[type[BaseModel]]:
+    """What may stand at a path, several where it is a union."""
     here: list[type[BaseModel]] = [spec]
     for part in path:
         name = str(part)
@@ -208,7 +215,7 @@ def _fields_at(spec: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
         else:
             inner = [model for model in here if _default_kind(model) == name]
         here = inner or here
-    return sorted({name for model in here for name in model.model_fields})
+    return here
 
 
 def _default_kind(model: type[BaseModel]) -> object:

@@ -143,8 +143,8 @@ class MesaMixer(Mixer):
 
     Works in float32 (float64 for float64 inputs) whatever autocast says; where float32 is too coarse for a sequence, its
     exact form is redone in float64, and where that is too coarse too, InvalidInput says so. NaN or infinity among the
-    inputs of a sequence makes its outputs NaN, earlier tokens included; other sequences are untouched. Gates outside their range are refused,
-    except while torch compiles, when they give NaN.
+    inputs of a sequence makes its outputs NaN, earlier tokens possibly included; other sequences are untouched. Gates
+    outside their range are refused, except while torch compiles: a compiled model may not look at its numbers.
     """
 
     def __init__(self, heads: Heads, spec: Mesa) -> None:

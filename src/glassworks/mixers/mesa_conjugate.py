@@ -41,10 +41,10 @@ class Setting:
         """Runs the sums over the chunks."""
         shape = part.k.shape[:2]
         k, v, decay = part.k, part.v, part.decay()
-        left = since = between = None
+        last = since = between = None
         factor = None if part.write is None else part.write.sqrt()
         if decay is not None:
-            left = decay[..., -1].exp()
+            last = decay[..., -1]
             survives = ((decay[..., -1:] - decay) / 2).exp()
             factor = survives if factor is None else factor * survives
             since = decay.exp().flatten(0, 1)[..., None].repeat(1, part.q.shape[2] // k.shape[2], 1)
@@ -53,8 +53,8 @@ class Setting:
         if factor is not None:
             k, v = k * factor[..., None], v * factor[..., None]
         k, v = k.flatten(0, 1), v.flatten(0, 1)
-        starts, normal = scan(part.normal, torch.bmm(k.mT, k).unflatten(0, shape), left)
-        crosses, cross = scan(part.cross, torch.bmm(k.mT, v).unflatten(0, shape), left)
+        starts, normal = scan(part.normal, torch.bmm(k.mT, k).unflatten(0, shape), last)
+        crosses, cross = scan(part.cross, torch.bmm(k.mT, v).unflatten(0, shape), last)
         shift = shift[:, None].expand(*shape, -1).flatten(0, 1)[:, None]
         return cls(part, starts.flatten(0, 1), crosses.flatten(0, 1), since, between, shift, (normal, cross))
 
@@ -177,9 +177,9 @@ def _adjoint(setting: Setting, x: Tensor, due: Due, iterations: int, tolerance: 
     # Twice the symmetric gradient of the normal sums.
     normal = (normal + normal.mT).neg_().unflatten(0, shape)
     decay = part.decay()
-    left = None if decay is None else decay[..., -1].exp()
-    normal, first = scan_back(due.normal + due.normal.mT, normal, left)
-    cross, first_cross = scan_back(due.cross, cross, left)
+    last = None if decay is None else decay[..., -1]
+    normal, first = scan_back(due.normal + due.normal.mT, normal, last)
+    cross, first_cross = scan_back(due.cross, cross, last)
     normal, cross = normal.flatten(0, 1), cross.flatten(0, 1)
     k_unit, v_unit = torch.baddbmm(torch.bmm(v, cross.mT), k, normal), torch.bmm(k, cross)
     if decay is not None:

@@ -31,8 +31,8 @@ from glassworks.mixers.chunks import (
 
 # Largest max diag(S^-1) * max diag(S) that a number format may keep; beyond it float32 gives way to float64, and
 # float64 to an error. Near 2e3 the worst entry of a float32 output is off by 1e-5 of the largest; at 1e4 a key's
-# gradient by 2e-3 (table in docs/papers/mesa-layer.md).
-CONDITION_LIMIT = {torch.float32: 2e3, torch.float64: 1e15}
+# gradient by 2e-3 (table in docs/papers/mesa-layer.md). In float64, 1e14 was seen to cost an output 1e-3.
+CONDITION_LIMIT = {torch.float32: 2e3, torch.float64: 1e12}
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Solved:
 
 
 def _scaled(part: Part) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Keys and values times sqrt(write / decay), and what survives of each chunk's start.
+    """Keys and values times sqrt(write / decay), and the logarithm of what survives of each chunk's start.
 
     In these the sums at token t are decay_t (S + sum k k^T), and decay_t drops out of the solution.
     """
@@ -96,25 +96,25 @@ def _scaled(part: Part) -> tuple[Tensor, Tensor, Tensor | None]:
     factor = torch.ones_like(part.k[..., 0]) if part.write is None else part.write.sqrt()
     if decay is not None:
         factor = factor * (decay / -2).exp()
-    left = None if decay is None else decay[..., -1].exp()
-    return part.k * factor[..., None], part.v * factor[..., None], left
+    last = None if decay is None else decay[..., -1]
+    return part.k * factor[..., None], part.v * factor[..., None], last
 
 
 def _solve(part: Part, into: Solved, room: Scratch) -> bool:
     """Fills `into`; False where a row is not finite or too ill-conditioned for this number format."""
     width, value_width = part.k.shape[-1], part.v.shape[-1]
-    k, v, left = _scaled(part)
+    k, v, decay = _scaled(part)
     keys, values = k.flatten(0, 1), v.flatten(0, 1)
     count, tokens = keys.shape[:2]
     square, oblong = (count, width, width), (count, width, value_width)
     written = torch.bmm(keys.mT, keys, out=room.take("written", square, k)).unflatten(0, k.shape[:2])
     crosses = torch.bmm(keys.mT, values, out=room.take("written crosses", oblong, k)).unflatten(0, k.shape[:2])
     grown = _largest(written).flatten()
-    if left is not None:
-        written *= left[..., None, None]
-        crosses *= left[..., None, None]
-    starts, last = scan(part.normal, written, left, room.take("starts", square, k))
-    crosses, last_cross = scan(part.cross, crosses, left, room.take("crosses", oblong, k))
+    if decay is not None:
+        written *= decay.exp()[..., None, None]
+        crosses *= decay.exp()[..., None, None]
+    starts, last = scan(part.normal, written, decay, room.take("starts", square, k))
+    crosses, last_cross = scan(part.cross, crosses, decay, room.take("crosses", oblong, k))
     into.normal.copy_(last)
     into.cross.copy_(last_cross)
     starts = starts.flatten(0, 1)
@@ -167,7 +167,7 @@ def _solved_precisely(part: Part) -> tuple[Part, Solved]:
 def too_ill_conditioned() -> InvalidInput:
     """The error where not even float64 can tell the least-squares weights."""
     return InvalidInput(
-        say("the tokens do not determine the least-squares weights: the sums are singular even in float64"),
+        say("the tokens do not determine the least-squares weights: the sums are as good as singular even in float64"),
         right=say("a stronger regulariser (smaller strength, or a floor), or a keep gate nearer to 1"),
     )
 
@@ -189,13 +189,13 @@ def _adjoint(part: Part, solved: Solved, due: Due, into: Gradient, room: Scratch
     normal = torch.bmm(solution.mT, adjoint, out=room.take("one side", square, q))
     normal = torch.add(normal, normal.mT, out=room.take("normal", square, q)).neg_().unflatten(0, part.k.shape[:2])
     decay = part.decay()
-    left = None if decay is None else decay[..., -1].exp()
-    normal, first = scan_back(due.normal + due.normal.mT, normal, left, room.take("one side", square, q))
-    cross, first_cross = scan_back(due.cross, cross, left, room.take("later cross", oblong, q))
+    last = None if decay is None else decay[..., -1]
+    normal, first = scan_back(due.normal + due.normal.mT, normal, last, room.take("one side", square, q))
+    cross, first_cross = scan_back(due.cross, cross, last, room.take("later cross", oblong, q))
     into.normal.copy_(first / 2)
     into.cross.copy_(first_cross)
-    if left is not None:
-        normal, cross = normal * left[..., None, None], cross * left[..., None, None]
+    if last is not None:
+        normal, cross = normal * last.exp()[..., None, None], cross * last.exp()[..., None, None]
     normal, cross = normal.flatten(0, 1), cross.flatten(0, 1)
     seen = masked(torch.bmm(solution, plain_k.mT, out=read))
     v_unit = torch.bmm(seen.mT, d_out, out=into.v.view_as(plain_v))
@@ -287,8 +287,8 @@ def exact(part: Part) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs (row chunk group*token value_width) and the sums after the last token; regulariser within `normal`.
 
     Differentiable once, in every field of the part. Works in float32 or float64, and where float32 is too coarse for a
-    group of rows redoes it in float64. Raises InvalidInput where that is too coarse as well. A row with a number that is not finite
-    among its keys, gates or sums gives NaN.
+    group of rows redoes it in float64. Raises InvalidInput where that is too coarse as well. A row with a number that
+    is not finite among its keys, gates or sums gives NaN.
     """
     out, normal, cross, *_ = _forward(part.tensors())
     return out, normal, cross

@@ -37,7 +37,9 @@ class MeanOfFirst(nn.Module):
         self.vector = nn.Parameter(vector)
 
     def forward(self, inputs_embeds: torch.Tensor, use_cache: bool) -> SimpleNamespace:
-        return SimpleNamespace(logits=(inputs_embeds[:, :2].mean(1, keepdim=True) - self.vector).expand_as(inputs_embeds))
+        return SimpleNamespace(
+            logits=(inputs_embeds[:, :2].mean(1, keepdim=True) - self.vector).expand_as(inputs_embeds)
+        )
 
 
 def test_the_separator_that_is_learned_is_the_one_that_was_planted() -> None:
@@ -75,11 +77,16 @@ def test_every_prompt_asks_for_as_many_labels_as_are_shown(length: int) -> None:
 
 def test_published_sizes_give_the_published_switch_prefix_and_rate() -> None:
     paper = MesaOptimization.at(Scale.PAPER)
-    assert (few_shot.switch_of(paper), few_shot.prefix_length(paper), few_shot.rate_for(paper.prompt_steps)) == (20, 20, 1e-3)
+    assert (few_shot.switch_of(paper), few_shot.prefix_length(paper), few_shot.rate_for(paper.prompt_steps)) == (
+        20,
+        20,
+        1e-3,
+    )
     assert few_shot.rate_for(300) == pytest.approx(1 / 60)
     assert few_shot.rate_for(1) == few_shot.HIGHEST_RATE
 
 
+@pytest.mark.slow
 def test_ridge_on_pairs_learns_the_map_and_ridge_on_transitions_is_misled() -> None:
     """The recorded curves of the released runs (mesa.md 6), where the mean is not made by single prompts."""
     study = MesaOptimization(held_out=1024)

@@ -8,6 +8,7 @@ from torch import nn
 
 from glassworks.anatomy.subject import Subject
 from glassworks.instruments.memory_recall import BigramWorld, recall
+from glassworks.tasks import Bigram
 
 if TYPE_CHECKING:
     from glassworks.training.loop import Probe
@@ -29,6 +30,7 @@ class RecallProbe:
     """Recalls of one model that is being trained; its anatomy is found once."""
 
     def __init__(self, spec: TrainingSpec) -> None:
+        assert isinstance(spec.task, Bigram), "recall is measured in the bigram world"
         self.world = BigramWorld.from_task(spec.task)
         self.positions = spec.task.longest
         self._subject: Subject | None = None

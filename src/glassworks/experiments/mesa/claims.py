@@ -139,7 +139,7 @@ CLAIMS: tuple[Claim, ...] = (
         "linearise",
         say("Softmax layers act as linear ones, but for the first."),
         say("figures 5A, 19"),
-        ("linearise",),
+        ("linearise", "training_linearise"),
         judging_raw.linearise,
     ),
     _claim(

@@ -54,7 +54,7 @@ def interpolated_products(first: Products, second: Products, share: float = 0.5)
             say("only networks of equal layers, heads and width have a mean"),
             given=say("{first} and {second} layers", first=len(first), second=len(second)),
         )
-    return tuple(mine.mapped_with(other, share) for mine, other in zip(first, second, strict=True))
+    return tuple(mine.blended(other, share) for mine, other in zip(first, second, strict=True))
 
 
 def network(spec: VectorSpec, products: Products) -> VectorTransformer:

@@ -41,6 +41,12 @@ def has_learned(losses: Measurement, *models: str) -> bool:
     return all(bool((by_seed(losses, model) < LEARNED * zero).all()) for model in models)
 
 
+def has_fallen(training: Measurement, model: str) -> bool:
+    """Whether the logged loss of a model ends clearly below where it began, in every seed: model, seed, step."""
+    values = training.at(model=model).values
+    return bool((values[:, -1] < LEARNED * values[:, 0]).all())
+
+
 def not_learned(evidence: Evidence, unit: str = HALF_SQUARED) -> Finding:
     """The finding about models that have learned nothing."""
     nothing = interval_over_seeds(np.array([np.nan]))

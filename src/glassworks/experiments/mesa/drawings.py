@@ -10,7 +10,7 @@ from glassworks.evidence.measurements import Measurement
 from glassworks.evidence.statistics import interval_over_seeds
 from glassworks.experiments.mesa import drawings_raw
 from glassworks.experiments.mesa.curves_of import ratio
-from glassworks.experiments.mesa.drawings_raw import LOSS, POSITION, by_position, layers, probe_figure
+from glassworks.experiments.mesa.drawings_raw import LOSS, POSITION, by_position, layers, probe_figure, without_gaps
 from glassworks.experiments.mesa.judging_linear import ALL, LATE, PAIRS, solver
 from glassworks.experiments.mesa.names import called
 from glassworks.figures import (
@@ -58,7 +58,9 @@ def _one_layer_training(evidence: Evidence) -> list[Figure]:
     )
     levels = (("one step, best rate", "LSA-1"), ("ridge", "Mesa-1"))
     references = tuple(Reference(called(label), float(losses.at(model=label).values.mean())) for label, _ in levels)
-    series = [series_of(found.at(model=model), called(model), style=i) for i, (_, model) in enumerate(levels)]
+    series = [
+        without_gaps(series_of(found.at(model=model), called(model), style=i)) for i, (_, model) in enumerate(levels)
+    ]
     return [curves(heading, series, Axes(STEP, LOSS, references=references))]
 
 
@@ -80,7 +82,7 @@ def _coefficients(evidence: Evidence) -> list[Figure]:
         say("Of eight possible terms the trained layer uses one: the gradient"),
         say(
             "What LSA-1 adds to its prediction for each earlier pair, summed over heads: value, then the product of key and "
-            "query. Theory says: the first is the learning rate, all others are 0."
+            "query. Theory says: that of s_i (s_i-1 . s_t) is the learning rate, all others are 0."
         ),
     )
     return [dots(heading, rows, Axes(say("coefficient"), say("term")))]
@@ -88,7 +90,7 @@ def _coefficients(evidence: Evidence) -> list[Figure]:
 
 def _blocks(evidence: Evidence) -> list[Figure]:
     found = evidence["one_layer_blocks"]
-    channels = tuple(say("{channel}", channel=str(c)) for c in found.coords["row"])
+    channels = ("out", "s_t*", "s_t", "s_t-1")
     plots: list[tuple[Text, Matrix]] = []
     for head in found.coords["head"]:
         for product in found.coords["product"]:
@@ -101,11 +103,19 @@ def _blocks(evidence: Evidence) -> list[Figure]:
         "blocks",
         say("The products of trained weights are block scalars"),
         say(
-            "Mean diagonal of each block of W_q W_kᵀ (query down, key across) and W_v P (value down, output across) of LSA-1, "
-            "first seed. Channels: prediction, copy, s_t, s_(t-1). Heads share the work with either sign (paper: figure 3A)."
+            "Mean diagonal of each block of W_q W_kᵀ (query upwards, key across) and W_v P (value upwards, output across) of LSA-1, "
+            "first seed. Channels: prediction (out), the masked copy (s_t*), s_t and s_(t-1). Heads share the work with either "
+            "sign (paper: figure 3A)."
         ),
     )
     return [heatmaps(heading, plots, ColourScale(say("mean of the diagonal"), "diverging"), columns=2)] if plots else []
+
+
+_NETWORKS = {
+    "trained": say("trained"),
+    "interpolated": say("mean of both"),
+    "construction": say("block scalars of the end"),
+}
 
 
 def _interpolated(heading: Heading, found: Measurement, models: Sequence[str]) -> Figure:
@@ -113,8 +123,8 @@ def _interpolated(heading: Heading, found: Measurement, models: Sequence[str]) -
         Panel(
             called(model),
             tuple(
-                series_of(found.at(model=model, network=network), called(network), style=i)
-                for i, network in enumerate(found.coords["network"])
+                without_gaps(series_of(found.at(model=model, network=network), name, style=i))
+                for i, (network, name) in enumerate(_NETWORKS.items())
             ),
         )
         for model in models

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -46,6 +47,13 @@ def layers(part: Measurement) -> tuple[Series, ...]:
         series_of(part.at(layer=layer), layer_name(layer), "position", style=i)
         for i, layer in enumerate(part.coords["layer"])
     )
+
+
+def without_gaps(series: Series) -> Series:
+    """A curve without the points that were not measured, for those of one figure need not share their steps."""
+    known = ~np.isnan(np.asarray(series.mean, dtype=np.float64))
+    low, high = (None if band is None else band[known] for band in (series.low, series.high))
+    return replace(series, x=series.x[known], mean=series.mean[known], low=low, high=high)
 
 
 def by_position(heading: Heading, losses: Measurement, models: Sequence[str], *, logarithmic: bool = False) -> Figure:
@@ -166,7 +174,8 @@ def _sensitivity(evidence: Evidence) -> list[Figure]:
         Panel(
             called(model),
             tuple(
-                series_of(found.at(model=model, back=back), _back_name(back), style=i) for i, back in enumerate(shown)
+                without_gaps(series_of(found.at(model=model, back=back), _back_name(back), style=i))
+                for i, back in enumerate(shown)
             ),
         )
         for model in found.coords["model"]

@@ -140,7 +140,9 @@ def compress_deep(evidence: Evidence) -> Finding:
 
 def interpolation(evidence: Evidence) -> Finding:
     """How far the mean of both networks rises above the worse of them, late in training."""
-    if not (has_learned(evidence["one_layer_loss"], "LSA-1") and has_learned(evidence["deep_loss"], "LSA-6")):
+    # A path between networks one of which predicts zero would be no higher than its worse end, and say nothing.
+    one, deep = evidence["one_layer_loss"], evidence["deep_loss"]
+    if not (has_learned(one, "LSA-1", "compressed LSA-1") and has_learned(deep, "LSA-6", "compressed LSA-6")):
         return not_learned(evidence)
     rises = np.stack(
         [_rise(evidence["one_layer_interpolation"], "LSA-1"), _rise(evidence["deep_interpolation"], "LSA-6")]
@@ -156,13 +158,12 @@ def interpolation(evidence: Evidence) -> Finding:
 def _rise(found: Measurement, model: str) -> NDArray[np.float64]:
     """Per seed, the largest excess of the interpolated network after 3/8 of the steps."""
     part = found.at(model=model)
+    middle, *ends = (part.at(network=network).values for network in ("interpolated", "trained", "construction"))
+    # Models of one measurement may differ in their number of steps: those of another are NaN here.
+    kept = ~np.isnan(ends[0]).all(axis=0)
     steps = part.along("step")
-    late = steps >= 0.375 * steps[-1]
-    middle, ends = (
-        part.at(network="interpolated").values,
-        [part.at(network=n).values for n in ("trained", "construction")],
-    )
-    return (middle - np.maximum(*ends))[:, late].max(axis=1)
+    late = kept & (steps >= 0.375 * steps[kept].max(initial=0.0))
+    return (middle - np.maximum(*ends))[:, late].max(axis=1) if late.any() else np.full(len(middle), np.nan)
 
 
 def _pairs(evidence: Evidence, lag: str) -> dict[str, NDArray[np.float64]]:
@@ -216,18 +217,19 @@ def target_probe(evidence: Evidence) -> Finding:
     """Whether every layer makes the next state at least as readable as the layer before."""
     if not _all_learned(evidence, ("LSA-6", "Softmax-7")):
         return not_learned(evidence)
-    worse, total, steepest = 0, 0, 0.0
+    worse, total, unknown, steepest = 0, 0, 0, 0.0
     for name in ("deep_probe", "softmax_probe"):
         error = evidence[name].at(target="next")
         places = [p for p in (10, 20, 30, 40, 50) if p in error.coords["position"]]
         means = np.stack([error.at(position=p).values.mean(axis=1) for p in places], axis=1)
         growth = means[1:] / means[:-1]
+        unknown += int(np.isnan(growth).sum())
         worse, total, steepest = (
             worse + int((growth > 1.02).sum()),
             total + growth.size,
             max(steepest, growth.max(initial=0)),
         )
-    share = worse / total if total else float("nan")
+    share = worse / total if total and not unknown else float("nan")
     outcome = judged_by_seeds([share], 0.0, 0.1)
     because = say(
         "{worse} of {total} steps from layer to layer make it worse by more than 2 %, the worst by a factor {factor}",

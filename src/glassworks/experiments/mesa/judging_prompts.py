@@ -42,13 +42,29 @@ def few_shot(evidence: Evidence) -> Finding:
         p: [found.at(model=m, prompt=p).values[:, :5].mean(axis=1) for m in MODELS] for p in ("separator", "prefix")
     }
     prefixes = np.stack([b / a for a, b in zip(early["separator"], early["prefix"], strict=True)])
-    met = [bool((learns <= 0.7).all()), bool((separates < 1).all()), bool((prefixes < 1).all())]
-    outcome = {3: Outcome.HOLDS, 2: Outcome.HOLDS_IN_PART}.get(sum(met), Outcome.FAILS)
+    # Per part and seed, whether both models do it; NaN where a number is missing.
+    seeds = np.stack([_both(learns, learns <= 0.7), _both(separates, separates < 1), _both(prefixes, prefixes < 1)])
+    outcome = _parts(seeds, enough=2)
     because = say(
         "late labels cost {learns} of the first; the separator brings them to {separates} of that, the prefix the first five to {prefixes}",
         learns=f"{learns.mean():.2f}", separates=f"{separates.mean():.2f}", prefixes=f"{prefixes.mean():.2f}",
     )  # fmt: skip
     return Finding(outcome, interval_over_seeds(learns.mean(axis=0)), "ratio of losses", because)
+
+
+def _both(values: NDArray[np.float64], met: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Whether all rows of a seed meet a bound: 1 or 0, NaN where one of its numbers is missing."""
+    return np.where(np.isnan(values).any(axis=0), np.nan, met.all(axis=0))
+
+
+def _parts(found: NDArray[np.float64], enough: int) -> Outcome:
+    """Parts of a claim by seed, 1 where met: HOLDS with all, in part with `enough`, FAILS where so many cannot be."""
+    met, unmet = int((found == 1).all(axis=1).sum()), int((found == 0).all(axis=1).sum())
+    if met == len(found):
+        return Outcome.HOLDS
+    if met >= enough:
+        return Outcome.HOLDS_IN_PART
+    return Outcome.FAILS if len(found) - unmet < enough else Outcome.UNDECIDED
 
 
 def early_ascent(evidence: Evidence) -> Finding:
@@ -88,15 +104,15 @@ def two_tasks(evidence: Evidence) -> Finding:
     if not _has_learned(evidence):
         return not_learned(evidence)
     found, switch = evidence["few_shot_two_tasks"], int(evidence["few_shot_switch"].values)
-    met: list[bool] = []
+    met: list[NDArray[np.float64]] = []
     falls: list[NDArray[np.float64]] = []
     for model in MODELS:
         values = found.at(model=model, prompt="separator").values
         before, after = values[:, switch - 3 : switch].mean(axis=1), values[:, switch : switch + 3].mean(axis=1)
         end = values[:, -3:].mean(axis=1)
-        met.append(bool(((after > before) & (end < after)).all()))
+        met.append(_both(np.stack([before, after, end]), np.stack([after > before, end < after])))
         falls.append(end / after)
-    outcome = {2: Outcome.HOLDS, 1: Outcome.HOLDS_IN_PART}.get(sum(met), Outcome.FAILS)
+    outcome = _parts(np.stack(met), enough=1)
     because = say(
         "from just after the switch to the end the loss falls to {softmax} (Softmax-7) and {hybrid} (Hybrid-mesa) of itself",
         softmax=f"{falls[0].mean():.2f}", hybrid=f"{falls[1].mean():.2f}",
@@ -112,7 +128,7 @@ def not_regression(evidence: Evidence) -> Finding:
     ratios = np.stack([_late(found, m, p) / _late(found, m, PAIRS) for m in MODELS for p in PROMPTS])
     closest = ratios.min(axis=0)
     because = say("the closest model has {ratio} times the loss of ridge on the pairs", ratio=three(closest.min()))
-    return Finding(judged_by_seeds(-closest, -10, -3), interval_over_seeds(closest), "ratio of losses", because)
+    return Finding(judged_by_seeds(-closest, -10.0, -3.0), interval_over_seeds(closest), "ratio of losses", because)
 
 
 def _bits(evidence: Evidence, model: str) -> NDArray[np.float64]:

@@ -99,13 +99,15 @@ def held_out(workbench: Workbench, seed: int) -> Int[Tensor, "window position"]:
     """Windows of the held-out part with one byte more than the models read; those of a seed are the same for all models."""
     task = workbench.trained(workbench.labels()[0], seed).spec.task
     assert isinstance(task, TextWindows), "the study's models are trained on text"
-    batch = task.replaced("split", "held_out").sample(window_count(task.length), Seed(seed).child("held out"))
+    batch = task.replaced("split", "held_out").sample(
+        window_count(workbench.study, task.length), Seed(seed).child("held out")
+    )
     return torch.cat([batch.inputs, batch.targets[:, -1:]], 1)
 
 
-def window_count(length: int) -> int:
+def window_count(study: MesaOptimization, length: int) -> int:
     """How many windows are measured on."""
-    return max(2, min(MOST_WINDOWS, MOST_BYTES // length))
+    return max(2, min(study.held_out, MOST_WINDOWS, MOST_BYTES // length))
 
 
 def load_decoder(trained: Trained, device: torch.device) -> GlassworksForCausalLM:

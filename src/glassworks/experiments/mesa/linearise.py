@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,9 +20,23 @@ from glassworks.tasks.dynamics import Dynamics
 from glassworks.tasks.solvers import half_squared_error, kernel_regression, ridge_predictions
 from glassworks.tensors.seeds import Seed
 
-# mesa.md 5.5: 150 x 100 updates with this rate and batch.
-UPDATES: Mapping[Scale, int] = {Scale.SMOKE: 4, Scale.LAPTOP: 600, Scale.PAPER: 15_000}
-RATE, BATCH = 1e-3, 64
+
+@dataclass(frozen=True)
+class Fitting:
+    """How a linear layer is fitted to a softmax layer; the defaults are the published ones (mesa.md 5.5)."""
+
+    updates: int = 15_000
+    batch: int = 64
+    rate: float = 1e-3
+    falls: bool = False
+    """Whether the rate falls to zero along a straight line: what a short fit needs to come near the answer."""
+
+
+FITTINGS: Mapping[Scale, Fitting] = {
+    Scale.SMOKE: Fitting(updates=4, batch=4, falls=True),
+    Scale.LAPTOP: Fitting(updates=400, batch=16, rate=3e-3, falls=True),
+    Scale.PAPER: Fitting(),
+}
 # Sequences of the comparison of solvers, and the ranges their constants are chosen from.
 COMPARED = 128
 RIDGES, BETAS = (1e-4, 10.0), (1e-4, 4.0)
@@ -29,7 +45,7 @@ SOLVERS = ("ridge", "softmax kernel")
 
 
 def linear_twins(
-    model: VectorTransformer, world: VectorTask, layers: Sequence[int], updates: int, seed: Seed
+    model: VectorTransformer, world: VectorTask, layers: Sequence[int], fitting: Fitting, seed: Seed
 ) -> dict[int, Attention]:
     """For each layer a linear-attention layer of its sizes, fitted to its outputs from its inputs.
 
@@ -38,9 +54,9 @@ def linear_twins(
     device = next(model.parameters()).device
     twins = {layer: _twin(model, layer, seed) for layer in layers}
     parameters = [p for twin in twins.values() for p in twin.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=RATE)
-    for update in range(updates):
-        inputs = world.sample(BATCH, seed.child("linearise", update)).inputs.to(device)
+    optimiser = torch.optim.AdamW(parameters, lr=fitting.rate)
+    for update in range(fitting.updates):
+        inputs = world.sample(fitting.batch, seed.child("linearise", update)).inputs.to(device)
         heard, code = _heard(model, inputs, layers), _code(model, inputs.shape[1])
         # A sum over layers: each twin's gradient is that of its own error.
         error = torch.stack(
@@ -51,6 +67,8 @@ def linear_twins(
         ).sum()
         optimiser.zero_grad(set_to_none=True)
         error.backward()
+        if fitting.falls:
+            optimiser.param_groups[0]["lr"] = fitting.rate * (1 - update / fitting.updates)
         optimiser.step()
     return twins
 
@@ -78,7 +96,8 @@ def _twin(model: VectorTransformer, layer: int, seed: Seed) -> Attention:
         twin.load_state_dict(attention.state_dict())
         for parameter in twin.q_proj.parameters():
             parameter.mul_(attention.sizes.scale * 2 / (spec.context * twin.sizes.scale))
-    return nn.Module.to(twin, next(model.parameters()).device)
+    nn.Module.to(twin, next(model.parameters()).device)
+    return twin
 
 
 @torch.no_grad()
@@ -87,7 +106,7 @@ def _heard(model: VectorTransformer, inputs: Tensor, layers: Sequence[int]) -> d
     found: dict[int, tuple[Tensor, Tensor]] = {}
 
     def listen(layer: int) -> torch.utils.hooks.RemovableHandle:
-        def keep(_: nn.Module, read: tuple[Tensor, ...], answered: tuple[Tensor, Tensor | None]) -> None:
+        def keep(_: nn.Module, read: tuple[Any, ...], answered: tuple[Any, ...]) -> None:
             found[layer] = (read[0], answered[0])
 
         return model.model.block(layer).self_attn.register_forward_hook(keep)

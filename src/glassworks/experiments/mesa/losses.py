@@ -87,7 +87,8 @@ def load_vectors(trained: Trained, device: torch.device) -> VectorTransformer:
     """The model of a finished training, in evaluation mode."""
     with quiet_bars():
         model = VectorTransformer.from_pretrained(trained.path)
-    return nn.Module.to(model, device).eval()
+    nn.Module.to(model, device)
+    return model.eval()
 
 
 def along_training(trained: Trained, device: torch.device, most: int) -> Iterator[tuple[int, VectorTransformer]]:
@@ -148,7 +149,7 @@ def training_curves(name: str, says: Text, workbench: Workbench) -> Measurement:
         for seed in workbench.seeds
     }
     steps = sorted({step for history in histories.values() for step in history.steps})
-    filled = {key: _filled(history, steps) for key, history in histories.items()}
+    filled: dict[tuple[Label, ...], History] = {key: _filled(history, steps) for key, history in histories.items()}
     return replace(stack_histories(name, says, filled, ("model", "seed"), ("loss/all", "loss")), unit=UNIT)
 
 

@@ -158,7 +158,10 @@ def deep(workbench: Workbench) -> list[Measurement]:
     curves |= by_model({seed: _deep_curves(workbench, fitted, seed) for seed in workbench.seeds})
     return [
         training_curves("training_deep", say("deep linear networks while they train"), workbench),
-        loss_measurement("deep_loss", say("deep linear networks, solvers and networks set by hand: loss by position"), curves),
+        loss_measurement(
+            "deep_loss", say("deep linear networks, solvers and networks set by hand: loss by position"), curves,
+            caveats=(say("the network set by hand reads the norm that it divides by from its tokens; those named 'no norm' divide by nothing"),),
+        ),
         _off_diagonal(workbench),
         _interpolation(
             "deep_interpolation", say("six layers: trained, averaged with the compressed end network, the latter"),

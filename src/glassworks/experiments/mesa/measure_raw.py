@@ -21,8 +21,9 @@ from glassworks.experiments.mesa.binding import (
 )
 from glassworks.experiments.mesa.linearise import (
     COMPARED,
+    FITTINGS,
     SOLVERS,
-    UPDATES,
+    Fitting,
     best_losses,
     linear_twins,
     replaced,
@@ -102,7 +103,7 @@ def _decoding(workbench: Workbench, name: str) -> list[Measurement]:
             "mean squared error per number",
         ),
         Measurement(
-            f"{name}_variance", say("variance of the numbers of a token"), np.asarray(np.mean(variances)), (), {},
+            f"{name}_variance", say("variance of the numbers of a token"), np.asarray(sum(variances) / len(variances)), (), {},
             "mean squared error per number",
         ),
     ]  # fmt: skip
@@ -167,10 +168,10 @@ def _sensitivity(workbench: Workbench) -> Measurement:
 def linearised(workbench: Workbench) -> list[Measurement]:
     """The cost of replacing one softmax layer by a fitted linear one; ridge and kernel regression by dimension."""
     study, seeds = workbench.study, workbench.seeds
-    updates = UPDATES[study.scale]
+    fitting = FITTINGS[study.scale]
     costs: list[list[list[float]]] = []
     for dimension in study.dimensions:
-        columns = [_costs(workbench, str(dimension), seed, updates) for seed in seeds]
+        columns = [_costs(workbench, str(dimension), seed, fitting) for seed in seeds]
         costs.append(np.array(columns).T.tolist())
     layers = tuple(range(1, len(costs[0]) + 1))
     chosen = [best_losses(dimension, Seed(seeds[0])) for dimension in study.kernel_dimensions]
@@ -180,7 +181,7 @@ def linearised(workbench: Workbench) -> list[Measurement]:
         Measurement(
             "linearise", say("loss with one layer made linear over the loss without"), np.array(costs),
             ("dimension", "layer", "seed"), {"dimension": study.dimensions, "layer": layers, "seed": seeds}, "ratio of losses",
-            caveats=(say("the linear layers were fitted in {count} updates; the paper takes 15 000", count=updates),),
+            caveats=(say("the linear layers were fitted in {count} updates of {batch} sequences; the paper takes 15000 of 64", count=fitting.updates, batch=fitting.batch),),
         ),
         Measurement(
             "kernels", say("ridge and kernel regression with their best constants"), kernels, ("solver", "dimension"),
@@ -190,11 +191,11 @@ def linearised(workbench: Workbench) -> list[Measurement]:
     ]  # fmt: skip
 
 
-def _costs(workbench: Workbench, label: str, seed: int, updates: int) -> list[float]:
+def _costs(workbench: Workbench, label: str, seed: int, fitting: Fitting) -> list[float]:
     """For each layer the loss with its linear twin over the loss of the model as it is."""
     model, world = workbench.model(label, seed), workbench.world(label)
     layers = range(model.model.spec.depth)
-    twins = linear_twins(model, world, layers, updates, Seed(seed).child("twins"))
+    twins = linear_twins(model, world, layers, fitting, Seed(seed).child("twins"))
     batch = workbench.held_out(world, seed, min(SWAPPED, workbench.study.held_out))
     whole = losses(model, batch).mean()
     return [float(losses(replaced(model, layer, twins[layer]), batch).mean() / whole) for layer in layers]

@@ -10,9 +10,8 @@ _NAMES = {
     "one step, best rate": say("one gradient step"),
     "construction": say("set by hand"),
     "ridge": say("exact ridge"),
-    "ridge, all pairs": say("exact ridge, all pairs"),
-    "ridge, one late": say("exact ridge, one late"),
     "zero": say("predicting zero"),
+    "the law itself": say("the law itself"),
     "trained": say("trained"),
     "interpolated": say("mean of both"),
     "plain": say("plain"),
@@ -33,7 +32,15 @@ _NAMES = {
     "older": say("older"),
     "others": say("others"),
 }
-_STEPS = re.compile(r"Prop\. 2(?P<on>.*), (?P<steps>\d+) steps, (?P<lag>one late|all pairs)$")
+# What solvers regress on, where it is not the state: stacked observations, features of the law, transitions of a prompt.
+_ON = {
+    "s": say("single observations"), "z": say("stacked observations"), "f": say("features"),
+    "transitions": say("transitions"),
+}  # fmt: skip
+_SOLVER = re.compile(
+    r"(?:(?P<published>published rates)|Prop\. 2|ridge)(?: on (?P<on>\w+))?(?:, (?P<count>\d+) steps)?, "
+    r"(?P<lag>one late|all pairs)$"
+)
 
 
 def called(label: object) -> Text:
@@ -43,12 +50,21 @@ def called(label: object) -> Text:
         return _NAMES[text]
     if text.startswith("compressed "):
         return say("{model}, compressed", model=text.removeprefix("compressed "))
+    if text.startswith("constructed network, ") and text.endswith(", no norm"):
+        return say("{steps} steps, set by hand, one polynomial", steps=re.sub(r"\D", "", text))
     if text.startswith("constructed network, "):
         return say("{steps} steps, set by hand", steps=re.sub(r"\D", "", text))
-    found = _STEPS.match(text)
+    found = _SOLVER.match(text)
     if found is None:
         return say("{model}", model=text)
-    on = found["on"].strip()
-    if found["lag"] == "one late":
-        return say("{steps} steps {on}, one late", steps=found["steps"], on=on)
-    return say("{steps} steps {on}, all pairs", steps=found["steps"], on=on)
+    lag = say("one late") if found["lag"] == "one late" else say("all pairs")
+    return say("{solver}, {lag}", solver=_solver(found), lag=lag)
+
+
+def _solver(found: re.Match[str]) -> Text:
+    name = say("{steps} steps", steps=found["count"]) if found["count"] else say("exact ridge")
+    if found["published"]:
+        name = say("{steps} steps of published rates", steps=found["count"])
+    if found["on"] is None:
+        return name
+    return say("{solver} on {what}", solver=name, what=_ON.get(found["on"], say("{model}", model=found["on"])))

@@ -40,7 +40,7 @@ class LayerProducts:
     key_key: Float[Tensor, "head width width"]
     """W_k W_k^T, what a mesa layer whitens by, times its lambda; linear layers do without."""
 
-    def mapped_with(self, other: "LayerProducts", share: float) -> "LayerProducts":
+    def blended(self, other: "LayerProducts", share: float) -> "LayerProducts":
         """The mean of two layers' products, `share` of it from the other."""
         mine = 1.0 - share
         return LayerProducts(

@@ -70,7 +70,7 @@ class MesaOptimization(Experiment):
     """Sequences of a probe, half of them held out."""
     one_layer_steps: int = Field(default=3000, ge=2)
     """Steps of LSA-1."""
-    mesa_steps: int = Field(default=1200, ge=2)
+    mesa_steps: int = Field(default=3000, ge=2)
     """Steps of Mesa-1."""
     deep_steps: int = Field(default=3000, ge=2)
     """Steps of LSA-6; LSA-4 has five sixths of them, LSA-2 two thirds."""
