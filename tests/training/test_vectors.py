@@ -10,9 +10,10 @@ from glassworks.core.events import EventLog
 from glassworks.mixers import Linear
 from glassworks.models import TransformerSpec, VectorSpec, VectorTransformer
 from glassworks.tasks import Bigram, Dynamics
+from glassworks.tasks.solvers import half_squared_error
 from glassworks.tensors.seeds import Seed
 from glassworks.training.loop import TrainingOptions, train
-from glassworks.training.objectives import SquaredError, half_squared_error
+from glassworks.training.objectives import SquaredError
 from glassworks.training.schedules import ClipNorm, ClipValue, Constant, WarmupCosine
 from glassworks.training.spec import AdamW, Sgd, TrainingSpec
 from glassworks.training.store import snapshots

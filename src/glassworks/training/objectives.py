@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 from torch.nn import functional as F
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from glassworks.tasks import Batch, VectorBatch
+from glassworks.tasks.solvers import half_squared_error
 
 AnyBatch = Batch | VectorBatch
 Forward = Callable[..., CausalLMOutputWithPast]
@@ -62,13 +63,6 @@ class SquaredError(Objective):
     def score(self, output: Tensor, batch: AnyBatch) -> dict[str, float]:
         """The loss over each mask of the batch, as `loss/<mask>`."""
         return _means({"loss": half_squared_error(output, batch.targets)}, batch)
-
-
-def half_squared_error(
-    prediction: Float[Tensor, "batch position output"], target: Float[Tensor, "batch position output"]
-) -> Float[Tensor, "batch position"]:
-    """1/2 |prediction - target|^2 at every position."""
-    return 0.5 * (prediction - target).square().sum(-1)
 
 
 def objective_of(batch_kind: str) -> Objective:

@@ -8,9 +8,16 @@ from glassworks.core.text import Text, say
 from glassworks.evidence.claims import Evidence
 from glassworks.evidence.measurements import Measurement
 from glassworks.evidence.statistics import interval_over_seeds
-from glassworks.experiments.mesa import drawings_raw
+from glassworks.experiments.mesa import drawings_prompts, drawings_raw
 from glassworks.experiments.mesa.curves_of import ratio
-from glassworks.experiments.mesa.drawings_raw import LOSS, POSITION, by_position, layers, probe_figure, without_gaps
+from glassworks.experiments.mesa.drawings_shared import (
+    LOSS,
+    POSITION,
+    by_position,
+    layers,
+    probe_figure,
+    without_gaps,
+)
 from glassworks.experiments.mesa.judging_linear import ALL, LATE, PAIRS, solver
 from glassworks.experiments.mesa.names import called
 from glassworks.figures import (
@@ -45,6 +52,7 @@ def draw(evidence: Evidence) -> list[Figure]:
         (("deep_interpolation",), _deep_interpolation),
         (("deep_probe", "deep_probe_r2"), _deep_probes),
         *drawings_raw.PAINTERS,
+        *drawings_prompts.PAINTERS,
     )
     return [figure for needs, paint in painters if all(n in evidence for n in needs) for figure in paint(evidence)]
 

@@ -1,74 +1,36 @@
-"""Figures of the mesa study about raw tokens, other worlds, prompts and text."""
+"""Figures of the mesa study about raw tokens, other worlds and controls."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-
-import numpy as np
+from collections.abc import Sequence
 
 from glassworks.core.text import Text, say
 from glassworks.evidence.claims import Evidence
 from glassworks.evidence.measurements import Label, Measurement
+from glassworks.experiments.mesa.drawings_shared import (
+    POSITION,
+    Painter,
+    by_position,
+    layers,
+    probe_figure,
+    without_gaps,
+)
 from glassworks.experiments.mesa.judging_linear import ALL, LATE, solver
 from glassworks.experiments.mesa.names import called
 from glassworks.figures import (
     Axes,
-    BarSeries,
     ColourScale,
-    Dot,
     Figure,
     Heading,
     Matrix,
     Panel,
     Reference,
     Series,
-    bars,
     curves,
-    dots,
     heatmaps,
     panels,
     series_of,
 )
-
-LOSS = say("half squared error")
-POSITION = say("position t")
-Painter = Callable[[Evidence], list[Figure]]
-
-
-def layer_name(layer: Label) -> Text:
-    """A layer in a legend; 0 is what the first one reads."""
-    return say("input") if int(layer) == 0 else say("after layer {layer}", layer=int(layer))
-
-
-def layers(part: Measurement) -> tuple[Series, ...]:
-    """One curve over positions for the input and each layer."""
-    return tuple(
-        series_of(part.at(layer=layer), layer_name(layer), "position", style=i)
-        for i, layer in enumerate(part.coords["layer"])
-    )
-
-
-def without_gaps(series: Series) -> Series:
-    """A curve without the points that were not measured, for those of one figure need not share their steps."""
-    known = ~np.isnan(np.asarray(series.mean, dtype=np.float64))
-    low, high = (None if band is None else band[known] for band in (series.low, series.high))
-    return replace(series, x=series.x[known], mean=series.mean[known], low=low, high=high)
-
-
-def by_position(heading: Heading, losses: Measurement, models: Sequence[str], *, logarithmic: bool = False) -> Figure:
-    """Held-out loss at each position, one curve for each of these models that was measured."""
-    known = [model for model in models if model in losses.coords["model"]]
-    series = [series_of(losses.at(model=model), called(model), "position", style=i) for i, model in enumerate(known)]
-    return curves(heading, series, Axes(POSITION, LOSS, y_scale="log" if logarithmic else "linear"))
-
-
-def probe_figure(name: str, title: Text, probe: Measurement) -> Figure:
-    """The error of reading the next state after each layer, at each position."""
-    caption = say(
-        "Error of a linear probe for the next state on held-out sequences, logarithmic axis (paper: figures 4E, 6A)."
-    )
-    return curves(Heading(name, title, caption), layers(probe.at(target="next")), Axes(POSITION, LOSS, y_scale="log"))
 
 
 def _softmax_loss(evidence: Evidence) -> list[Figure]:
@@ -239,48 +201,6 @@ def _world(name: str, title: Text, note: Text) -> Painter:
     return paint
 
 
-def _few_shot(evidence: Evidence) -> list[Figure]:
-    heading = Heading(
-        "few-shot",
-        say("Prompts of a task never trained on"),
-        say(
-            "Loss of the label after so many complete pairs; the weights never change. Ridge on all transitions is misled by "
-            "the pairs (label, next input) as the models are; ridge on the pairs is not (paper: figure 8)."
-        ),
-    )
-    return [_prompts(heading, evidence["few_shot"])]
-
-
-def _two_tasks(evidence: Evidence) -> list[Figure]:
-    found = evidence["few_shot_two_tasks"]
-    heading = Heading(
-        "two-tasks",
-        say("A second task in the same prompt"),
-        say("The map changes at the vertical line; loss of the label after so many pairs in all (paper: figure 18)."),
-    )
-    references: tuple[Reference, ...] = ()
-    if "few_shot_switch" in evidence:
-        switch = found.along("pairs")[int(evidence["few_shot_switch"].values)]
-        references = (Reference(say("second task"), float(switch), "vertical"),)
-    return [_prompts(heading, found, references)]
-
-
-def _prompts(heading: Heading, found: Measurement, references: tuple[Reference, ...] = ()) -> Figure:
-    plots = [
-        Panel(
-            called(model),
-            tuple(
-                series_of(found.at(model=model, prompt=prompt), called(prompt), "pairs", style=i)
-                for i, prompt in enumerate(found.coords["prompt"])
-            ),
-        )
-        for model in found.coords["model"]
-    ]
-    return panels(
-        heading, plots, Axes(say("complete pairs before"), LOSS, references=references), columns=2, height=320
-    )
-
-
 def _fixed_probe(evidence: Evidence) -> list[Figure]:
     series = layers(evidence["fixed_teacher_probe_r2"].at(target="polynomial"))
     heading = Heading(
@@ -291,62 +211,6 @@ def _fixed_probe(evidence: Evidence) -> list[Figure]:
         ),
     )
     return [curves(heading, series, Axes(POSITION, say("R²")))]
-
-
-def _language(evidence: Evidence) -> list[Figure]:
-    found = evidence["language_loss"]
-    means = Measurement(
-        found.name,
-        found.says,
-        found.values.mean(axis=2),
-        ("model", "seed"),
-        {d: found.coords[d] for d in ("model", "seed")},
-        found.unit,
-    )
-    rows = [Dot(called(model), means.interval(model=model)) for model in found.coords["model"]]
-    heading = Heading(
-        "language-loss",
-        say("The same mixers on text"),
-        say(
-            "Held-out bits per byte of two-layer decoders whose second layer differs; equal width, tokens and order of data."
-        ),
-    )
-    figures = [dots(heading, rows, Axes(say("bits per byte"), say("second layer")))]
-    if "language_by_position" in evidence:
-        places = evidence["language_by_position"]
-        series = [
-            series_of(places.at(model=model), called(model), "position", style=i)
-            for i, model in enumerate(places.coords["model"])
-        ]
-        title = say("How much more context helps")
-        caption = say("Bits per byte by place in the window: what falls from left to right is learned in context.")
-        figures.append(
-            curves(
-                Heading("language-position", title, caption),
-                series,
-                Axes(say("byte of the window"), say("bits per byte")),
-            )
-        )
-    return figures
-
-
-def _copy_heads(evidence: Evidence) -> list[Figure]:
-    found = evidence["language_copy"]
-    near = np.stack([found.at(back=str(back)).values for back in range(4)]).sum(axis=0)
-    mass = Measurement(
-        found.name, found.says, near, found.dims[:-1], {d: found.coords[d] for d in found.dims[:-1]}, "mass"
-    )
-    heads = tuple(say("head {head}", head=int(h) + 1) for h in found.coords["head"])
-    series = [
-        BarSeries(called(model), tuple(mass.interval(model=model, head=h) for h in found.coords["head"]))
-        for model in found.coords["model"]
-    ]
-    heading = Heading(
-        "copy-heads",
-        say("Heads of the first layer that look at the last few bytes"),
-        say("Share of attention on the present and the three bytes before it (paper: figure 28)."),
-    )
-    return [bars(heading, heads, series, Axes(say("head"), say("share of attention"), y_range=(0.0, 1.0)))]
 
 
 PAINTERS: Sequence[tuple[tuple[str, ...], Painter]] = (
@@ -373,8 +237,6 @@ PAINTERS: Sequence[tuple[tuple[str, ...], Painter]] = (
             say("Held-out loss at each position, logarithmic axis (paper: figure 7)."),
         ),
     ),
-    (("few_shot",), _few_shot),
-    (("few_shot_two_tasks",), _two_tasks),
     (
         ("contracting_loss",),
         _world(
@@ -394,6 +256,4 @@ PAINTERS: Sequence[tuple[tuple[str, ...], Painter]] = (
         ),
     ),
     (("fixed_teacher_probe_r2",), _fixed_probe),
-    (("language_loss",), _language),
-    (("language_copy",), _copy_heads),
 )

@@ -10,10 +10,9 @@ from glassworks.evidence.claims import Evidence, Finding, Outcome
 from glassworks.evidence.measurements import Measurement
 from glassworks.evidence.statistics import interval_over_seeds, rank_correlation
 from glassworks.experiments.deciding import judged_by_level, judged_by_seeds, weakest
-from glassworks.experiments.mesa.curves_of import by_seed, has_fallen, has_learned, not_learned, ratio, three
-from glassworks.experiments.mesa.judging_linear import best_over_input
+from glassworks.experiments.mesa.curves_of import has_fallen, has_learned, not_learned, ratio, three
+from glassworks.experiments.mesa.judging_linear import STEP, against_one_step, best_over_input
 
-BEST_STEP = "one step, best rate"
 BOTH = ("Softmax-7", "Hybrid-mesa")
 
 
@@ -155,15 +154,7 @@ def hybrid(evidence: Evidence) -> Finding:
 
 def contracting(evidence: Evidence) -> Finding:
     """LSA-1 against one step in the contracting world."""
-    losses = evidence["contracting_loss"]
-    if not has_learned(losses, "LSA-1"):
-        return not_learned(evidence)
-    found = ratio(losses, "LSA-1", BEST_STEP)
-    because = say(
-        "LSA-1 has a loss of {trained}, one step {step}",
-        trained=three(by_seed(losses, "LSA-1").mean()), step=three(by_seed(losses, BEST_STEP).mean()),
-    )  # fmt: skip
-    return Finding(judged_by_seeds(abs(found - 1), 0.03, 0.10), interval_over_seeds(found), "ratio of losses", because)
+    return against_one_step(evidence, "contracting_loss", (0.03, 0.10))
 
 
 def fixed_teacher(evidence: Evidence) -> Finding:
@@ -172,7 +163,7 @@ def fixed_teacher(evidence: Evidence) -> Finding:
     # Probes are those of LSA-4: layers that have learned nothing prepare nothing.
     if not has_learned(losses, "LSA-1", "LSA-4"):
         return not_learned(evidence)
-    found, probe = ratio(losses, "LSA-1", BEST_STEP), best_over_input(evidence["fixed_teacher_probe"])
+    found, probe = ratio(losses, "LSA-1", STEP), best_over_input(evidence["fixed_teacher_probe"])
     outcome = judged_by_seeds(found, 0.25, 0.25)
     if outcome is Outcome.HOLDS and not (probe >= 0.5).all():
         outcome = Outcome.HOLDS_IN_PART
