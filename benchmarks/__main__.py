@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import birth, capture, mesa, surgery
+from benchmarks import birth, capture, mesa, surgery, worlds
 from benchmarks.measure import Ratio, as_json, machine
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -21,10 +21,12 @@ def main() -> None:
     """Runs the chosen benchmarks; `--runs` repeats each (the long one thrice at most)."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--only", choices=["generation", "step", "head", "capture", "surgery", "mesa"], action="append")
+    parser.add_argument(
+        "--only", choices=["generation", "step", "head", "capture", "surgery", "mesa", "worlds"], action="append"
+    )
     parser.add_argument("--head-runs", type=int, default=1, help="repeats of the time to the head; each takes minutes")
     given = parser.parse_args()
-    chosen = given.only or ["generation", "step", "capture", "surgery", "mesa", "head"]
+    chosen = given.only or ["generation", "step", "capture", "surgery", "mesa", "worlds", "head"]
     console = Console()
     difference = birth.simplified_reference_is_the_same_model()
     console.print(f"both sides with equal weights: largest logit difference {difference:.1e}")
@@ -34,6 +36,7 @@ def main() -> None:
         "capture": lambda: [capture.residual_sites(max(given.runs, 15))],
         "surgery": lambda: surgery.rows(given.runs),
         "mesa": lambda: mesa.rows(given.runs),
+        "worlds": lambda: worlds.rows(given.runs),
         "head": lambda: [birth.time_to_head(given.head_runs)],
     }
     about = machine()

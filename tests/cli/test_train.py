@@ -1,6 +1,8 @@
 import io
 import json
+import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,14 +13,18 @@ from glassworks.cli.live import dashboard
 from glassworks.cli.main import main
 from glassworks.cli.options_train import Train
 from glassworks.cli.recipes import read_settings, training_of
-from glassworks.cli.train import TrainedModel
+from glassworks.cli.train import TrainedModel, WorstSolve, worst_of
 from glassworks.cli.watch import Watch
-from glassworks.core.errors import InvalidInput, InvalidSpec, NotFound, UnknownName
+from glassworks.core.errors import Diverged, InvalidInput, InvalidSpec, NotFound, UnknownName
 from glassworks.core.events import StepDone, TrainingStarted
+from glassworks.core.text import say
 from glassworks.mixers import Linear, Mesa, Softmax
 from glassworks.models import TransformerSpec, VectorSpec, VectorTransformer
 from glassworks.models.byte_tokenizer import byte_tokenizer, save_byte_tokenizer
 from glassworks.tasks import Bigram, Dynamics, TextWindows
+from glassworks.tasks.solvers import half_squared_error
+from glassworks.tensors.seeds import Seed
+from glassworks.training.objectives import SquaredError
 from glassworks.training.schedules import Constant, WarmupCosine
 from glassworks.training.spec import AdamW, Sgd, TrainingSpec
 from tests.cli.test_main import run_without
@@ -112,12 +118,107 @@ def test_values_of_python_are_as_good_as_words() -> None:
         (("bigram", "mixer"), InvalidInput, "name=value"),
         (("dynamics", "width=7", "model.positions=rotary"), InvalidSpec, "rotated"),
         (("dynamics", "model.kind=decoder"), InvalidSpec, ""),
+        (("bigram", "length=1000000000"), InvalidInput, "length=1048576 or less"),
+        (("few_shot", "length=1000000000"), InvalidInput, "length=838860 or less"),
+        (("dynamics", "length=20", "batch=9999999999"), InvalidInput, "a smaller length, batch or width"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_would_be_right(words, problem, says) -> None:
     with pytest.raises(problem) as caught:
         spec_of(*words)
     assert says in str(caught.value)
+
+
+def test_a_text_too_short_to_be_judged_on_is_refused_before_training(tmp_path, capsys) -> None:
+    path = tmp_path / "short.txt"
+    path.write_bytes(b"ab" * 1000)
+    assert main(["train", str(path), "steps=2", "--out", str(tmp_path), "--device", "cpu"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: length=256 is too long for {path}")
+    assert "2000 bytes, of which the last 200 are held out" in told
+    assert "length=199 or less, or a text of 2570 bytes" in told
+    assert list(tmp_path.iterdir()) == [path]
+    # The bound is sharp: the longest length that is named can be judged, and a text of the size that is named.
+    assert spec_of(str(path), "length=199").task.replaced("split", "held_out").data().size == 200
+    path.write_bytes(b"ab" * 1285)
+    assert spec_of(str(path)).task.replaced("split", "held_out").data().size == 257
+    path.write_bytes(b"ab" * 9)
+    with pytest.raises(InvalidInput, match="too long") as caught:
+        spec_of(str(path), "length=1")
+    assert caught.value.right.en == "a text of 20 bytes"
+
+
+def test_what_would_spoil_a_judgement_or_cannot_be_read_is_refused(text, tmp_path) -> None:
+    with pytest.raises(InvalidInput, match="judged on what it learned"):
+        spec_of(text, "length=16", "task.split=held_out")
+    with pytest.raises(InvalidInput, match="judged on what it learned"):
+        training_of(TextWindows.of(text, length=16, split="held_out"), {})
+    for words in ((str(tmp_path),), ("text", f"task.path={tmp_path}")):
+        with pytest.raises(InvalidInput, match="is a folder"):
+            spec_of(*words)
+    with pytest.raises(NotFound, match="nowhere is not there"):
+        training_of(TextWindows(path="nowhere"), {})
+
+
+def test_few_shot_learns_and_is_judged_at_the_labels(tmp_path, capsys) -> None:
+    assert spec_of("few_shot").loss_on == "labels"
+    assert spec_of("few_shot", "loss_on=all").loss_on == "all"
+    words = ("few_shot", "task.dimension=2", "length=12", "steps=2", "batch=2")
+    out = ("--out", str(tmp_path))
+    found = trained_json(capsys, *words, *out)
+    assert found["held_out"]["mask"] == "labels"
+    everywhere = trained_json(capsys, *words, "loss_on=all", *out)
+    # Inputs are drawn at random: even the best predictor loses on them, and hardly on labels.
+    assert found["floor"] < 0.8 * everywhere["floor"]
+
+    spec = spec_of(*words)
+    batch = spec.task.sample(512, Seed(0).child("held out"))
+    assert found["floor"] == pytest.approx(float(spec.task.ideal(batch)[batch.scored["labels"]].mean()))
+    model = VectorTransformer.from_pretrained(found["model"]).eval()
+    with torch.no_grad():
+        errors = half_squared_error(model(inputs_embeds=batch.inputs).logits, batch.targets)
+    assert found["held_out"]["loss"] == pytest.approx(float(errors[batch.scored["labels"]].mean()), rel=1e-4)
+
+    assert main(["train", *words, *out, "--device", "cpu"]) == 0
+    assert "never saw, at labels" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_solve_that_did_not_converge_is_said(tmp_path, capsys) -> None:
+    words = ("dynamics", "mixer=softmax,mesa", "model.mixers.1.keep=data_only", "model.mixers.1.regulariser=diagonal",
+             "task.hidden=3", "length=12", "steps=2", "batch=2")  # fmt: skip
+    out = ("--out", str(tmp_path))
+    fine = trained_json(capsys, *words, "model.mixers.1.iterations=60", *out)["solve"]
+    assert (fine["layer"], fine["converged"]) == (1, True)
+    assert fine["residual"] < 1e-3
+    hard = ("model.mixers.1.iterations=1", "model.mixers.1.strength=1e-6", "model.mixers.1.tolerance=1e-7")
+    poor = trained_json(capsys, *words, *hard, *out)["solve"]
+    assert (poor["iterations"], poor["converged"]) == (1, False)
+    assert poor["residual"] > fine["residual"]
+    assert main(["train", *words, *hard, *out, "--device", "cpu"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "layer 1: 1 iterations, residual" in shown
+    assert "NOT CONVERGED" in shown
+    assert "a larger model.mixers.1.iterations comes closer" in shown
+
+
+def test_the_worst_solve_is_the_one_told_of() -> None:
+    good, worse = WorstSolve(0, 9, 1e-5, True), WorstSolve(1, 9, 1e-4, True)
+    stopped, lost = WorstSolve(2, 30, 1e-6, False), WorstSolve(3, 30, float("nan"), False)
+    assert worst_of([]) is None
+    assert worst_of([good, worse, good]) == worse
+    assert worst_of([worse, stopped, good]) == stopped
+    assert worst_of([stopped, lost, stopped]) is lost
+
+
+def test_the_advice_for_a_full_memory_is_one_that_train_takes(capsys, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("glassworks.cli.train.trained", full)
+    assert main(["train", "bigram"]) == 1
+    told = capsys.readouterr().err
+    assert "e.g. batch=4 length=64" in told
+    assert "--set" not in told
 
 
 def trained_json(capsys, *words: str) -> dict:
@@ -128,7 +229,9 @@ def trained_json(capsys, *words: str) -> dict:
 def test_a_text_model_is_trained_found_again_loaded_and_examined(text, tmp_path, capsys) -> None:
     words = (text, "mixer=softmax,mesa", *SMALL, "--out", str(tmp_path))
     first = trained_json(capsys, *words)
-    assert (first["reused"], first["steps"], first["held_out"]["unit"]) == (False, 4, "nats per token")
+    assert (first["reused"], first["steps"], first["held_out"]["unit"]) == (False, 4, "nats per byte")
+    assert first["held_out"]["mask"] == "all"
+    assert first["solve"] is None
     assert first["parameters"] == gw.load(first["model"]).parameter_count
     again = trained_json(capsys, *words)
     assert again["reused"]
@@ -244,3 +347,44 @@ def test_bytes_are_spelled_exactly_by_the_tokenizer_that_is_saved(tmp_path) -> N
             assert tokenizer.encode(text) == list(text.encode())
             assert tokenizer.decode(tokenizer.encode(text)) == text
     assert len(saved) == 256
+
+
+def test_the_python_of_the_guide_can_be_pasted(tmp_path, capsys, monkeypatch) -> None:
+    page = (Path(__file__).parents[2] / "docs/guide/09-train-a-model.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 2
+    assert "steps=500" in blocks[0]
+    monkeypatch.chdir(tmp_path)
+    for block in blocks:
+        exec(block.replace("steps=500", "steps=2"), {})
+    assert capsys.readouterr().out.strip().splitlines()[1:] == ["torch.Size([1, 50, 6])", "torch.Size([2, 3, 256])"]
+
+
+def test_a_layer_that_refuses_its_numbers_keeps_its_own_cure(tmp_path, capsys, monkeypatch) -> None:
+    def refused(*_: object) -> None:
+        raise Diverged(say("singular"), right=say("a larger strength")) from InvalidInput(say("singular"))
+
+    monkeypatch.setattr("glassworks.cli.train.trained", refused)
+    assert main(["train", "bigram", "--out", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert "a larger strength" in told
+    assert "rate=" not in told
+
+
+def test_judging_takes_no_more_tokens_at_a_time_than_training(tmp_path, monkeypatch) -> None:
+    words = {"mixer": "softmax,linear", "steps": 1, "batch": 2, "length": 6, "task__hidden": 3}
+    made = gw.train("dynamics", **words, out=tmp_path, device="cpu", progress=False)
+    sizes: list[int] = []
+    read = SquaredError.read
+
+    def counting(self, forward, batch, part):
+        output = read(self, forward, batch, part)
+        sizes.append(len(output))
+        return output
+
+    monkeypatch.setattr(SquaredError, "read", counting)
+    monkeypatch.setattr("glassworks.training.loop.CPU_TOKENS", 24)
+    again = gw.train("dynamics", **words, out=tmp_path, device="cpu", progress=False)
+    assert again.reused
+    assert set(sizes) == {4}
+    assert again.held_out == pytest.approx(made.held_out, rel=1e-5)

@@ -1,7 +1,7 @@
 from typing import Annotated, Literal
 
 import pytest
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from glassworks.core.errors import InvalidSpec, UnknownName
 from glassworks.core.shelf import Shelf
@@ -28,6 +28,20 @@ class Other(Spec):
 
     kind: Literal["other"] = "other"
     depth: int = 1
+
+
+class Pair(Spec):
+    """Two numbers in order."""
+
+    kind: Literal["pair"] = "pair"
+    low: int = 0
+    high: int = 1
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Pair":
+        if self.low > self.high:
+            raise ImpossibleValue(say("{low} is above {high}", low=self.low, high=self.high), say("low below high"))
+        return self
 
 
 class Outer(Spec):
@@ -91,6 +105,17 @@ def test_an_impossible_value_brings_its_own_cure() -> None:
     assert caught.value.what.en == "inner.width of Outer: one of 2, 4"
     assert caught.value.right is not None
     assert caught.value.right.en == "for example 4"
+
+
+def test_fields_that_do_not_fit_together_are_told_without_the_whole_spec() -> None:
+    for build in (lambda: Pair(low=3, high=2), lambda: Pair.parse({"kind": "pair", "low": 3, "high": 2})):
+        with pytest.raises(InvalidSpec) as caught:
+            build()
+        assert caught.value.given is None
+        assert str(caught.value) == "Pair of Pair: 3 is above 2\n  would be right: low below high"
+    with pytest.raises(InvalidSpec) as caught:
+        Pair.parse({"low": "three"})
+    assert caught.value.given == "three"
 
 
 def test_a_wrong_spec_leaves_the_next_one_unharmed() -> None:

@@ -74,6 +74,7 @@ def test_errors(capsys, tmp_path, monkeypatch):
         "reproduce birth --device gpu",
         "train bigrm",
         "train absent.txt",
+        "train empty",
         "train text",
         "train bigram mixer=softmx",
         "train bigram widht=3",

@@ -1,12 +1,14 @@
 """What the mesa layer does with input it cannot work with, or only just."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
 
 from glassworks.core.errors import InvalidInput, InvalidSpec
-from glassworks.mixers import Gates, Heads, Mesa
+from glassworks.mixers import Gates, Heads, Memory, Mesa
 from glassworks.mixers.mesa import MesaMixer
 
 HEADS = Heads(2, 2, 4, 1.0)
@@ -85,6 +87,54 @@ def test_where_float64_is_too_coarse_as_well_one_error_says_so() -> None:
     assert "regulariser" in str(caught.value)
     with pytest.raises(InvalidInput, match="singular even in float64"):
         mixer(q[:, :, -1:], k, v)
+
+
+@pytest.mark.parametrize("strength", [1.0, 100.0])
+def test_token_by_token_refuses_where_all_at_once_does(strength: float) -> None:
+    # One key only, while the regulariser fades: in all other directions the sums halve at every token.
+    heads, tokens = Heads(1, 1, 16, 1.0), 45
+    mixer = Mesa(keep="with_regulariser", strength=strength).build(heads)
+    q, k, v = (x[:1, :1] for x in drawn(tokens, 16, kind=torch.float64))
+    k = k[:, :, :1].expand_as(k)
+    half = torch.full((1, 1, tokens), 0.5, dtype=torch.float64)
+    memory: Memory | None = None
+    outs: list[Tensor] = []
+
+    def stream() -> None:
+        nonlocal memory
+        for t in range(tokens):
+            here = slice(t, t + 1)
+            mixed = mixer(q[:, :, here], k[:, :, here], v[:, :, here], memory, Gates(keep=half[:, :, here]))
+            memory = mixed.memory
+            outs.append(mixed.out)
+
+    with pytest.raises(InvalidInput, match="singular even in float64"):
+        stream()
+    good = len(outs)
+    assert 25 < good < 40
+    out = mixer(q[:, :, :good], k[:, :, :good], v[:, :, :good], gates=Gates(keep=half[:, :, :good])).out
+    assert_close(torch.cat(outs, 2), out, rtol=1e-3, atol=1e-3)
+    with pytest.raises(InvalidInput, match="singular even in float64"):
+        mixer(*(x[:, :, : good + 1] for x in (q, k, v)), gates=Gates(keep=half[:, :, : good + 1]))
+
+
+@pytest.mark.parametrize("tokens", [1, 30])
+def test_what_is_not_finite_does_not_hide_that_another_sequence_is_singular(tokens: int) -> None:
+    q, k, v = drawn(tokens, kind=torch.float64)
+    k[1] = torch.nan
+    mixer = Mesa(strength=1e18).build(HEADS)
+    with pytest.raises(InvalidInput, match="singular even in float64"):
+        mixer(q, k[:, :, :1].expand_as(k), v)
+
+
+def test_a_gate_that_is_not_finite_leaves_strong_forgetting_elsewhere_exact() -> None:
+    qkv = drawn(64)
+    keep = torch.full((3, 2, 64), 0.2)
+    alone = FADING.build(HEADS)(*qkv, gates=Gates(keep=keep)).out
+    keep[1] = torch.nan
+    out = FADING.build(HEADS)(*qkv, gates=Gates(keep=keep)).out
+    assert out[1].isnan().all()
+    assert_close(out[[0, 2]], alone[[0, 2]], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("spec", [Mesa(), FADING, MESANET], ids=["original", "fading", "MesaNet"])
@@ -177,6 +227,56 @@ def test_a_solve_that_does_not_converge_says_so() -> None:
     assert isinstance(exact, MesaMixer)
     exact(*qkv)
     assert exact.last_solve is None
+
+
+@pytest.mark.parametrize("where", [0, 1])
+@pytest.mark.parametrize("strange", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_no_solved_residual(where: int, strange: float) -> None:
+    mixer = MESANET.build(HEADS)
+    assert isinstance(mixer, MesaMixer)
+    qkv = drawn(20)
+    # Even a query of zeros is not answered by a matrix that is not finite.
+    qkv[0][0, :, 3] = 0
+    qkv[where][1, 0, 5, 2] = strange
+    mixer(*qkv)
+    assert mixer.last_solve is not None
+    assert math.isnan(mixer.last_solve.residual)
+    assert not mixer.last_solve.converged
+
+
+def test_the_worse_of_the_solve_and_that_of_its_gradient_is_told() -> None:
+    mixer = Mesa(strength=100.0, solver="conjugate_gradient", iterations=40, tolerance=1e-3).build(HEADS)
+    assert isinstance(mixer, MesaMixer)
+    # The queries meet a diagonal matrix, which the first guess solves; what the values owe in the other directions waits.
+    q, k, v = drawn(50)
+    q[..., 1:], k[..., 0] = 0, 0
+    q, k, v = (x.requires_grad_() for x in (q, k, v))
+    out = mixer(q, k, v).out
+    before = mixer.last_solve
+    assert before is not None
+    assert (before.iterations, before.converged) == (0, True)
+    torch.autograd.grad(out, v, torch.ones_like(out))
+    after = mixer.last_solve
+    assert after is not None
+    assert after.iterations > 0
+    assert after.residual > before.residual
+    assert after.residual < 1e-2
+
+
+def test_a_gradient_that_does_not_converge_says_so() -> None:
+    mixer = Mesa(strength=1e4, solver="conjugate_gradient", iterations=1, tolerance=1e-6).build(HEADS)
+    assert isinstance(mixer, MesaMixer)
+    q, k, v = drawn(50)
+    q[..., 1:], k[..., 0] = 0, 0
+    k.requires_grad_()
+    out = mixer(q, k, v).out
+    assert mixer.last_solve is not None
+    assert mixer.last_solve.converged
+    torch.autograd.grad(out, k, v)
+    assert mixer.last_solve is not None
+    assert not mixer.last_solve.converged
+    mixer(q, k, v)
+    assert mixer.last_solve.converged
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 import glassworks as gw
-from glassworks.core.errors import InvalidInput, InvalidSpec
+from glassworks.core.errors import InvalidInput, InvalidSpec, UnknownName
 from glassworks.mixers import Linear, Mesa, MixerSpec, Softmax
 from glassworks.models.mixing import MixingLayer
 from glassworks.tensors.seeds import Seed
@@ -87,7 +87,7 @@ def test_gradients_reach_every_parameter(mixer: MixerSpec) -> None:
 
 
 def test_the_layer_is_the_recipe_written_out() -> None:
-    """Linear attention of unit queries and keys after convolution and SiLU, each head normed (mesa.md 3.3)."""
+    """Linear attention of unit queries and keys after convolution and SiLU, each head normed (mesa.md 3)."""
     built, x = layer(Linear(), convolution=4), tokens(5)
 
     def convolved(values: Tensor, weights: Tensor) -> Tensor:
@@ -139,6 +139,47 @@ def test_a_foreign_memory_and_an_unknown_setting_are_named() -> None:
         MixingLayer(Linear(), width=9, heads=4)
     with pytest.raises(InvalidInput, match="cannot share"):
         MixingLayer(Linear(), width=8, heads=4, kv_heads=3)
+
+
+def test_a_mixer_can_be_named_or_given_as_data() -> None:
+    named = MixingLayer("mesa", 12)
+    assert type(named.mixer) is type(MixingLayer(Mesa(), 12).mixer)
+    assert MixingLayer({"kind": "mesa", "write": True}, 12).mixer.spec == Mesa(write=True)
+    assert MixingLayer("softmax", 12).sizes.scale == MixingLayer(Softmax(), 12).sizes.scale
+    with pytest.raises(UnknownName, match="mesaa") as caught:
+        MixingLayer("mesaa", 12)
+    assert caught.value.nearest == "mesa"
+    with pytest.raises(InvalidSpec, match="needs a kind"):
+        MixingLayer({"write": True}, 12)
+
+
+@pytest.mark.parametrize("shape", [(12,), (5, 12), (2, 5, 11), (2, 4, 5, 12)])
+def test_a_wrong_shape_is_refused_in_one_sentence(shape: tuple[int, ...]) -> None:
+    built = layer(Mesa(), convolution=4)
+    with pytest.raises(InvalidInput, match="width 12 cannot read this shape") as caught:
+        built(torch.zeros(shape, dtype=torch.float64))
+    assert caught.value.given == shape
+    assert caught.value.right.en == "(batch, position, 12)"
+    with pytest.raises(InvalidInput, match="padding has another shape"):
+        built(tokens(4), padding=torch.ones(2, 5, dtype=torch.bool))
+
+
+@each_mixer
+@pytest.mark.parametrize("convolution", [0, 4])
+def test_nothing_to_read_gives_nothing_and_leaves_the_memory(mixer: MixerSpec, convolution: int) -> None:
+    built, x = layer(mixer, convolution=convolution), tokens(6)
+    for batch, length in ((2, 0), (0, 6), (0, 0)):
+        empty = built(torch.zeros(batch, length, 12, dtype=torch.float64, requires_grad=True))
+        assert empty.out.shape == (batch, length, 12)
+        assert empty.out.dtype == torch.float64
+        empty.out.sum().backward()
+    with torch.no_grad():
+        first = built(x[:, :4])
+        nothing = built(x[:, 4:4], first.memory)
+        assert nothing.out.shape == (2, 0, 12)
+        assert_close(built(x[:, 4:], nothing.memory).out, built(x).out[:, 4:], atol=1e-8, rtol=1e-8)
+        assert_close(built(x, built(x[:, :0]).memory).out, built(x).out)
+    assert built(x[:, :0], first.memory, remember=False).memory is None
 
 
 def test_it_works_in_a_model_that_is_not_ours() -> None:

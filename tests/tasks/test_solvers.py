@@ -197,7 +197,7 @@ def test_the_recorded_losses_come_out(task, solve, recorded):
 
 
 def test_ridge_escapes_the_curse_of_dimension_and_kernels_do_not():
-    # mesa.md 5.5, losses per number at d = 4 and 20 with constants near the best.
+    # mesa.md 5, losses per number at d = 4 and 20 with constants near the best.
     found = {}
     for dimension in (4, 20):
         batch = Dynamics.of_dimension(dimension).sample(128, Seed(0))

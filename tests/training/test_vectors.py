@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from glassworks.core.errors import InvalidSpec
+from glassworks.core.errors import Diverged, InvalidInput, InvalidSpec
 from glassworks.core.events import EventLog
-from glassworks.mixers import Linear
+from glassworks.mixers import Linear, Mesa
 from glassworks.models import TransformerSpec, VectorSpec, VectorTransformer
 from glassworks.tasks import Bigram, Dynamics
 from glassworks.tasks.solvers import half_squared_error
@@ -16,7 +16,7 @@ from glassworks.training.loop import TrainingOptions, train
 from glassworks.training.objectives import SquaredError
 from glassworks.training.schedules import ClipNorm, ClipValue, Constant, WarmupCosine
 from glassworks.training.spec import AdamW, Sgd, TrainingSpec
-from glassworks.training.store import snapshots
+from glassworks.training.store import StoreEntry, snapshots
 
 TASK = Dynamics(hidden=3, length=6, tokens="constructed")
 MODEL = VectorSpec(
@@ -154,3 +154,27 @@ def test_settings_younger_than_stored_trainings_leave_their_digests_alone():
     names = {"schedule", "clip", "snapshot_every"}
     assert not names & set(spec().identity())
     assert names <= set(spec(schedule=WarmupCosine(), clip=ClipNorm(), snapshot_every=1).identity())
+
+
+def test_a_layer_that_training_makes_singular_ends_it_as_nan_does(tmp_path):
+    task = Dynamics(hidden=3, length=24, tokens="constructed")
+    model = MODEL.replaced("context", 24).replaced("mixers", (Mesa(keep="with_regulariser"),))
+    # So large a rate lets the gates forget all at once, the fading regulariser with it.
+    one = spec(task=task, model=model, steps=60, optimiser=AdamW(rate=3.0))
+    log, stops = EventLog(None), []
+    log.listen(lambda event: stops.append(event.step) if event.kind == "stopped" else None)
+    with pytest.raises(Diverged, match=r"the model refuses at step \d+: .* singular") as caught:
+        train(one, TrainingOptions(store=tmp_path, checkpoint_every=1), log)
+    assert isinstance(caught.value.__cause__, InvalidInput)
+    (step,) = stops
+    assert step > 0
+    assert f"at step {step}:" in str(caught.value)
+    assert "keep=data_only" in str(caught.value)
+    assert "a stronger regulariser" in str(caught.value)
+    entry = StoreEntry(tmp_path, one)
+    checkpoint = entry.load_checkpoint()
+    assert checkpoint is not None
+    assert f"(step {checkpoint.step})" in str(caught.value)
+    assert 0 < checkpoint.step <= step
+    assert all(bool(tensor.isfinite().all()) for tensor in checkpoint.tensors.values())
+    assert not entry.is_done

@@ -44,7 +44,7 @@ def _guarded(given: list[str]) -> int:
     except Exception as problem:
         if os.environ.get("GLASSWORKS_DEBUG") == "1":
             raise
-        _tell(_explained(problem))
+        _tell(_explained(problem, given[0] if given else ""))
         return FAILED
 
 
@@ -87,8 +87,8 @@ def _refuse_empty(command: "Command") -> None:
             raise InvalidInput(say("{name} is empty", name=name), given=repr(value))
 
 
-def _explained(problem: Exception) -> GlassworksError:
-    """What is told of any failure: its cause where it is foreseeable, else what Python calls it."""
+def _explained(problem: Exception, command: str) -> GlassworksError:
+    """What is told of any failure of a command: its cause where it is foreseeable, else what Python calls it."""
     if isinstance(problem, GlassworksError):
         return problem
     if isinstance(problem, OSError):
@@ -96,7 +96,7 @@ def _explained(problem: Exception) -> GlassworksError:
     # torch reports a full device or host memory as a RuntimeError.
     words = str(problem).lower() if isinstance(problem, RuntimeError) else ""
     if isinstance(problem, MemoryError) or "out of memory" in words or "can't allocate" in words:
-        return _out_of_memory(problem)
+        return _out_of_memory(problem, command)
     first = (str(problem).strip().splitlines() or ["-"])[0]
     return GlassworksError(
         say("unexpected: {kind}: {message}", kind=type(problem).__name__, message=first),
@@ -112,11 +112,15 @@ def _error_of(problem: OSError) -> GlassworksError:
     return GlassworksError(what, right=right, next_command="glassworks doctor")
 
 
-def _out_of_memory(problem: BaseException) -> GlassworksError:
+def _out_of_memory(problem: BaseException, command: str) -> GlassworksError:
+    # Each command takes its settings in its own way; an example of another's would be refused.
+    example = {"train": "batch=4 length=64", "reproduce": "--set batch=32"}.get(command)
     return GlassworksError(
         say("not enough memory"),
         given=str(problem).splitlines()[0] if str(problem) else None,
-        right=say("a smaller batch, width or length, e.g. --set batch=32, or a shorter text"),
+        right=say("a smaller batch, width or length, e.g. {example}", example=example)
+        if example
+        else say("a shorter text or a smaller model"),
         next_command="glassworks doctor",
     )
 

@@ -15,10 +15,9 @@ from typing import Any, cast
 from glassworks.core.errors import InvalidInput, InvalidSpec, NotFound, UnknownName, known_names
 from glassworks.core.spec import Spec, typed_value
 from glassworks.core.text import say
-from glassworks.mixers import MIXERS
-from glassworks.mixers.base import MixerSpec
+from glassworks.models.mixing import mixer_of
 from glassworks.models.spec import TransformerSpec, VectorSpec
-from glassworks.tasks import TASKS, AnyTask, TextWindows
+from glassworks.tasks import TASKS, AnyTask, FewShot, TextWindows
 from glassworks.tasks.base import Task, TokenTask, VectorTask
 from glassworks.tensors.seeds import Seed
 from glassworks.training.schedules import ClipNorm, ClipValue, Constant, WarmupCosine
@@ -37,10 +36,14 @@ SHORT_NAMES: Mapping[str, str] = {
 _KINDS = ("optimiser", "schedule", "clip")
 _TEXT = "text"
 _DEPTH = 2
-# Numbers in the stream of a vector model for each number that it predicts (mesa.md 3.1).
+# Numbers in the stream of a vector model for each number that it predicts (mesa.md 3).
 _WIDENING = 4
-# The study's limit for layers that sum without a softmax: values beyond it end in NaN early in training (mesa.md 3.1).
+# The study's limit for layers that sum without a softmax: values beyond it end in NaN early in training (mesa.md 3).
 _STREAM_LIMIT = 1.0
+# Numbers in the largest tensor of one batch: 8 GiB in float32, and a training holds dozens of such tensors.
+_MOST_NUMBERS = 2**31
+# A text's last tenth is held out, rounded down; a window reads one byte more than its length.
+_PARTS_OF_TEXT = 10
 
 Mixers = tuple[dict[str, Any], ...]
 
@@ -73,7 +76,8 @@ def read_settings(words: Sequence[str]) -> dict[str, object]:
 def training_of(task: str | Path | Task, settings: Mapping[str, object]) -> TrainingSpec:
     """The training of a task (its kind, a text file, or a spec) with settings by short name or dotted path.
 
-    Raises UnknownName or InvalidSpec with the nearest name, NotFound for a text that is not there.
+    Raises UnknownName or InvalidSpec with the nearest name, NotFound for a text that is not there, InvalidInput for one
+    that is too short to learn from and be judged on, and for sequences too long for any machine.
     """
     changes = _by_path(settings)
     world = world_of(task, {p.removeprefix("task."): changes.pop(p) for p in list(changes) if p.startswith("task.")})
@@ -83,6 +87,9 @@ def training_of(task: str | Path | Task, settings: Mapping[str, object]) -> Trai
     kinds = {head: changes.pop(head) for head in _KINDS if head in changes}
     paced = _paced(made.standard, changes | kinds)
     spec = made.standard.replaced_all(kinds | made.follows | paced | changes)
+    if isinstance(spec.task, TextWindows):
+        _check_text(spec.task)
+    _check_size(spec)
     if "loss_on" in changes:
         _check_mask(spec)
     return spec
@@ -110,13 +117,7 @@ def mixers_of(named: object) -> Mixers | None:
 
 
 def _mixer(named: object) -> dict[str, Any]:
-    match named:
-        case MixerSpec():
-            return named.to_json()
-        case str(name):
-            return MIXERS.parse({"kind": name}).to_json()
-        case _:
-            return MIXERS.parse(named).to_json()
+    return mixer_of(named).to_json()
 
 
 def _by_path(settings: Mapping[str, object]) -> dict[str, object]:
@@ -172,6 +173,8 @@ def _text_of(name: str, choices: dict[str, object]) -> TextWindows:
         )
     file = Path(path).expanduser()
     if not file.is_file():
+        if file.is_dir():
+            raise InvalidInput(say("{path} is a folder", path=path), right=say("a text file"))
         if os.sep in path or file.suffix or name == _TEXT:
             raise NotFound(say("{path} is not there", path=path), right=say("a text file"))
         raise UnknownName("task", name, TASKS.kinds, next_command="glassworks train --help")
@@ -191,12 +194,14 @@ def _vectors(world: VectorTask, changes: Mapping[str, object], mixers: Mixers | 
     standard = TrainingSpec(
         task=cast(AnyTask, world), model=model, optimiser=AdamW(rate=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
         clip=ClipValue(limit=1.0), steps=2000, batch=64, precision="float32", schedule=WarmupCosine(),
+        # Of a prompt's inputs, drawn at random, nothing can be learned.
+        loss_on="labels" if isinstance(world, FewShot) else "all",
     )  # fmt: skip
     return _Recipe(standard, {"model.mixers": each, "model.depth": depth})
 
 
 def _tokens(world: TokenTask, changes: Mapping[str, object], mixers: Mixers | None) -> _Recipe:
-    """A small decoder; what sums without a softmax gets queries and keys of length 1, which keeps it stable (mesa.md 7.1)."""
+    """A small decoder; what sums without a softmax gets queries and keys of length 1, which keeps it stable (mesa.md 7)."""
     depth = _depth(changes, mixers)
     each = _for_each_layer(mixers or (_mixer("softmax"),), depth)
     summing = _summing(each)
@@ -226,6 +231,46 @@ def _paced(standard: TrainingSpec, changes: Mapping[str, object]) -> dict[str, o
         final = rate / 10 if isinstance(rate, int | float) and rate > 0 else 0.0
         paced |= {"schedule.warmup": steps // 10, "schedule.until": steps, "schedule.final": final}
     return paced
+
+
+def _check_text(text: TextWindows) -> None:
+    """Refuses a text that could be learned from but not judged on, before anything is trained."""
+    if text.split != "train":
+        raise InvalidInput(
+            say("a model that learns from the held-out part of a text would be judged on what it learned"),
+            given=f"task.split={text.split}",
+            right=say("task.split=train; the held-out part is for the judgement"),
+        )
+    size = Path(text.path).stat().st_size if Path(text.path).is_file() else 0
+    held_out = size // _PARTS_OF_TEXT
+    if held_out > text.length or not size:
+        # Also refuses what is no file, and another text than the one whose digest the task has.
+        text.data()
+        return
+    needed = _PARTS_OF_TEXT * (text.length + 1)
+    raise InvalidInput(
+        say("length={length} is too long for {path}", length=text.length, path=text.path),
+        given=say("{count} bytes, of which the last {held_out} are held out", count=size, held_out=held_out),
+        right=say("length={longest} or less, or a text of {needed} bytes", longest=held_out - 1, needed=needed)
+        if held_out > 1
+        else say("a text of {needed} bytes", needed=needed),
+    )
+
+
+def _check_size(spec: TrainingSpec) -> None:
+    """Refuses what no machine holds, before the model and its table of positions are built."""
+    predicted = spec.task.vocabulary if isinstance(spec.task, TokenTask) else spec.task.outputs
+    each = max(spec.model.width, predicted)
+    if spec.batch * spec.task.longest * each <= _MOST_NUMBERS:
+        return
+    right = say("a smaller length, batch or width")
+    if longest := _MOST_NUMBERS // (spec.batch * each):
+        right = say("length={longest} or less, or a smaller batch or width", longest=longest)
+    raise InvalidInput(
+        say("a batch of length={length} fits into the memory of no machine", length=spec.task.length),
+        given=say("batch={batch}, {count} numbers per position", batch=spec.batch, count=each),
+        right=right,
+    )
 
 
 def _check_mask(spec: TrainingSpec) -> None:

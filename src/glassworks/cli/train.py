@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import shlex
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from glassworks.cli.live import shown
 from glassworks.cli.options_train import Train
 from glassworks.cli.reproduce import typed_command
 from glassworks.cli.speak import duration_words, new_table, print_json, remarks, results
-from glassworks.core.errors import Diverged
+from glassworks.core.errors import Diverged, InvalidInput
 from glassworks.core.events import EventLog, Listener, Planned
 from glassworks.core.text import Text, say
 
@@ -23,17 +24,31 @@ if TYPE_CHECKING:
     from glassworks.training.spec import TrainingSpec
     from glassworks.training.store import History
 
-# Fresh sequences on which a finished model is judged, and how many go through it at a time. Of vectors there are more:
+# Fresh sequences on which a finished model is judged, and how many go through it at a time at most. Of vectors there are more:
 # a sequence's loss follows the length of its states, which differs much between sequences.
 _HELD_OUT, _PIECE = {"tokens": 64, "vectors": 512}, 16
+
+
+@dataclass(frozen=True)
+class WorstSolve:
+    """How conjugate gradient went in the layer where it went worst, over all sequences of the judgement."""
+
+    layer: int
+    """Counted from 0."""
+    iterations: int
+    residual: float
+    """|q - A x| / |q| of the worst token."""
+    converged: bool
+    """Whether every token's residual fell to the mixer's tolerance."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
     """A model that was trained here: where it lies, what was logged, what it loses on sequences it never saw.
 
-    Losses are nats per token for worlds of tokens, half squared errors for worlds of vectors. `floor` is the loss of the
-    best known predictor on the same sequences, NaN where none is known.
+    Losses are nats per byte for texts, nats per token for other worlds of tokens, half squared errors for worlds of vectors;
+    all are means over the positions that it was trained on (`spec.loss_on`). `floor` is the loss of the best known predictor
+    on the same sequences, NaN where none is known. `solve` is None where no layer solves by conjugate gradient.
     """
 
     spec: TrainingSpec
@@ -44,6 +59,7 @@ class TrainedModel:
     parameters: int
     held_out: float
     floor: float
+    solve: WorstSolve | None
 
     def load(self, device: str = "auto") -> Subject | VectorTransformer:
         """The model: a Subject, ready for every instrument, or a VectorTransformer where it reads vectors."""
@@ -66,7 +82,9 @@ class TrainedModel:
     @property
     def unit(self) -> Text:
         """What the losses are counted in."""
-        return say("nats per token") if self.spec.task.reads == "tokens" else say("half squared error")
+        if self.spec.task.reads == "vectors":
+            return say("half squared error")
+        return say("nats per byte") if self.spec.task.kind == "text" else say("nats per token")
 
 
 def train(command: Train) -> int:
@@ -83,7 +101,8 @@ def train(command: Train) -> int:
         print(f"  {typed_command(sys.argv[1:])}", file=sys.stderr)
         return 130
     except Diverged as problem:
-        raise _with_cure(problem, command, spec) from None
+        # A layer that refused its numbers names its own cure, which is no smaller rate.
+        raise (problem if isinstance(problem.__cause__, InvalidInput) else _with_cure(problem, command, spec)) from None
     _show(made, as_json=command.json)
     return 0
 
@@ -108,17 +127,31 @@ def trained(spec: TrainingSpec, out: Path, device: str, listeners: tuple[Listene
         compile=here.type == "cuda", label=spec.task.kind,
     )  # fmt: skip
     done = learn(spec, options, events)
-    parameters, held_out, floor = _judged(done.spec, done.path, str(here))
-    return TrainedModel(spec, done.path, done.history, done.seconds, done.reused, parameters, held_out, floor)
+    found = _judged(done.spec, done.path, str(here))
+    return TrainedModel(
+        spec, done.path, done.history, done.seconds, done.reused,
+        found.parameters, found.held_out, found.floor, found.solve,
+    )  # fmt: skip
 
 
-def _judged(spec: TrainingSpec, folder: Path, device: str) -> tuple[int, float, float]:
-    """Number of parameters, mean loss on fresh sequences (of a text: on its held-out part), and the floor there."""
+@dataclass(frozen=True)
+class _Judgement:
+    """What was found about a finished model."""
+
+    parameters: int
+    held_out: float
+    floor: float
+    solve: WorstSolve | None
+
+
+def _judged(spec: TrainingSpec, folder: Path, device: str) -> _Judgement:
+    """Mean loss on fresh sequences (of a text: on its held-out part) where the model was to learn, and the floor there."""
     import torch
 
     from glassworks.models import GlassworksForCausalLM, VectorTransformer
     from glassworks.models.quiet import quiet_bars
     from glassworks.tensors.seeds import Seed
+    from glassworks.training.loop import CPU_TOKENS
     from glassworks.training.objectives import objective_of
 
     kind = GlassworksForCausalLM if spec.task.reads == "tokens" else VectorTransformer
@@ -129,16 +162,42 @@ def _judged(spec: TrainingSpec, folder: Path, device: str) -> tuple[int, float, 
     task = spec.task.replaced("split", "held_out") if "split" in type(spec.task).model_fields else spec.task
     count = _HELD_OUT[task.reads]
     batch = task.sample(count, Seed(spec.seed).child("held out"), device)
+    asked = batch.scored[spec.loss_on]
     objective, total = objective_of(task.reads), 0.0
+    solves: list[WorstSolve] = []
     with torch.no_grad():
-        for start in range(0, count, _PIECE):
-            part = slice(start, start + _PIECE)
-            mask = batch.scored["all"][part]
-            total += float(objective.mean_loss(objective.read(model, batch, part), batch, part, mask) * mask.sum())
-    ideal = task.ideal(batch)
-    everywhere = batch.scored["all"]
-    floor = math.nan if ideal is None else float(ideal[everywhere].mean())
-    return sum(p.numel() for p in model.parameters()), total / int(everywhere.sum()), floor
+        # No more tokens at a time than training takes, so that what could be trained can be judged.
+        piece = min(_PIECE, max(1, CPU_TOKENS // task.longest))
+        for start in range(0, count, piece):
+            part = slice(start, start + piece)
+            output, mask = objective.read(model, batch, part), asked[part]
+            solves += _solves(model, spec.model.depth)
+            if bool(mask.any()):
+                total += float(objective.mean_loss(output, batch, part, mask) * mask.sum())
+    ideal, count = task.ideal(batch), int(asked.sum())
+    return _Judgement(
+        parameters=sum(p.numel() for p in model.parameters()),
+        held_out=total / count if count else math.nan,
+        floor=math.nan if ideal is None else float(ideal[asked].mean()),
+        solve=worst_of(solves),
+    )
+
+
+def worst_of(solves: Sequence[WorstSolve]) -> WorstSolve | None:
+    """The solve to be told of: one that did not converge before all others, then NaN, then the largest residual."""
+    return max(solves, key=lambda s: (not s.converged, math.isnan(s.residual), s.residual), default=None)
+
+
+def _solves(model: Any, depth: int) -> list[WorstSolve]:
+    """How the solves of the last pass went, of the layers that solve by conjugate gradient."""
+    from glassworks.mixers.mesa import MesaMixer
+
+    mixers = [(layer, model.model.block(layer).self_attn.mixer) for layer in range(depth)]
+    return [
+        WorstSolve(layer, solve.iterations, solve.residual, solve.converged)
+        for layer, mixer in mixers
+        if isinstance(mixer, MesaMixer) and (solve := mixer.last_solve) is not None
+    ]
 
 
 def _with_cure(problem: Diverged, command: Train, spec: TrainingSpec) -> Diverged:
@@ -153,39 +212,68 @@ def _show(made: TrainedModel, *, as_json: bool) -> None:
     """What was trained and how well; the model's folder is the last line of stdout."""
     following = _following(made)
     if as_json:
-        print_json(
-            {
-                "model": str(made.path),
-                "parameters": made.parameters,
-                "steps": made.spec.steps,
-                "held_out": {"loss": made.held_out, "unit": made.unit.en},
-                "floor": None if math.isnan(made.floor) else made.floor,
-                "seconds": round(made.seconds, 2),
-                "reused": made.reused,
-                "next": following,
-                "spec": made.spec.to_json(),
-            }
-        )
+        print_json(_as_json(made) | {"next": following, "spec": made.spec.to_json()})
         return
-    mixers = ", ".join(mixer.kind for mixer in made.spec.model.mixers)
     table = new_table(say("trained"), made.spec.task.kind)
-    rows: list[tuple[Text, str]] = [
-        (say("mixers"), mixers),
-        (say("parameters"), f"{made.parameters:,}"),
-        (say("steps"), f"{made.spec.steps:,}"),
-        (say("loss on sequences it never saw"), f"{made.held_out:.4g} {made.unit}"),
-    ]
-    if not math.isnan(made.floor):
-        rows.append((say("loss of the best known predictor there"), f"{made.floor:.4g} {made.unit}"))
-    found = say("found in the store") if made.reused else say("done in {time}", time=duration_words(made.seconds))
-    for name, value in (*rows, (say("time"), str(found))):
+    for name, value in _rows(made):
         table.add_row(str(name), value)
     console = results()
     console.print(table)
+    if made.solve is not None and not made.solve.converged:
+        # On stdout, beside the loss that it casts doubt on.
+        setting = f"model.mixers.{made.solve.layer}.iterations"
+        console.print(
+            str(say("The losses are of approximate solutions; a larger {setting} comes closer.", setting=setting))
+        )
     console.print(str(say("Next:")))
     console.print(f"  {following}")
     console.print(str(say("The model, a Hugging Face folder:")))
     print(made.path)
+
+
+def _as_json(made: TrainedModel) -> dict[str, Any]:
+    """The result as plain data; what is no finite number is null."""
+    solve = None if made.solve is None else asdict(made.solve) | {"residual": _finite(made.solve.residual)}
+    return {
+        "model": str(made.path),
+        "parameters": made.parameters,
+        "steps": made.spec.steps,
+        "held_out": {"loss": _finite(made.held_out), "unit": made.unit.en, "mask": made.spec.loss_on},
+        "floor": _finite(made.floor),
+        "solve": solve,
+        "seconds": round(made.seconds, 2),
+        "reused": made.reused,
+    }
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def _rows(made: TrainedModel) -> list[tuple[Text, str]]:
+    """The table of the result: names and values."""
+    loss = say("loss on sequences it never saw")
+    if made.spec.loss_on != "all":
+        loss = say("loss on sequences it never saw, at {mask}", mask=made.spec.loss_on)
+    rows: list[tuple[Text, str]] = [
+        (say("mixers"), ", ".join(mixer.kind for mixer in made.spec.model.mixers)),
+        (say("parameters"), f"{made.parameters:,}"),
+        (say("steps"), f"{made.spec.steps:,}"),
+        (loss, f"{made.held_out:.4g} {made.unit}"),
+    ]
+    if not math.isnan(made.floor):
+        rows.append((say("loss of the best known predictor there"), f"{made.floor:.4g} {made.unit}"))
+    if made.solve is not None:
+        rows.append((say("worst solve by conjugate gradient"), str(_words_of(made.solve))))
+    found = say("found in the store") if made.reused else say("done in {time}", time=duration_words(made.seconds))
+    return [*rows, (say("time"), str(found))]
+
+
+def _words_of(solve: WorstSolve) -> Text:
+    numbers = {"layer": solve.layer, "iterations": solve.iterations, "residual": f"{solve.residual:.2g}"}
+    if solve.converged:
+        return say("layer {layer}: {iterations} iterations, residual {residual}, converged", **numbers)
+    return say("layer {layer}: {iterations} iterations, residual {residual}, NOT CONVERGED", **numbers)
 
 
 def _following(made: TrainedModel) -> str:

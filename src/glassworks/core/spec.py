@@ -173,9 +173,11 @@ def invalid_spec(spec: type[BaseModel], problem: ValidationError) -> InvalidSpec
     cause = first.get("ctx", {}).get("error")
     reason = cause.what if isinstance(cause, ImpossibleValue) else say("{reason}", reason=first["msg"])
     right = cause.right if isinstance(cause, ImpossibleValue) else None
+    # What is wrong with fields together is said by the reason; a whole spec in print would bury it.
+    given = first.get("input")
     return InvalidSpec(
         say("{path} of {spec}: {reason}", path=path or spec.__name__, spec=spec.__name__, reason=reason),
-        given=first.get("input"),
+        given=None if isinstance(given, Mapping | BaseModel) else given,
         right=right,
     )
 

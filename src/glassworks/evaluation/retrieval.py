@@ -16,7 +16,7 @@ from glassworks.evaluation.items import Item
 from glassworks.evaluation.paragraphs import paragraphs, text_path
 from glassworks.evaluation.spelling import Spelling
 
-# Queries and candidates by default, as in painters.md 7.5.
+# Queries and candidates by default, as in painters.md 4.
 PARAGRAPHS = 200
 
 

@@ -26,7 +26,7 @@ from glassworks.mixers.base import (
 )
 from glassworks.mixers.chunks import Part, chunk_length, cut, joined, precise_kind
 from glassworks.mixers.mesa_conjugate import conjugate
-from glassworks.mixers.mesa_exact import exact, too_ill_conditioned
+from glassworks.mixers.mesa_exact import CONDITION_LIMIT, exact, too_ill_conditioned
 from glassworks.mixers.mesa_reference import regressions
 
 # Within a chunk of the exact form, old pairs weigh 1 / (what is kept) against new ones: float32 bears a thousand.
@@ -54,11 +54,18 @@ class NormalEquations(Memory):
 
 @dataclass(frozen=True)
 class Solve:
-    """How the last solve by conjugate gradient went, over all tokens."""
+    """How the last solve by conjugate gradient went, over all tokens.
+
+    Once a gradient was taken, the worse of the forward solve and that of the gradient, number by number; of a compiled
+    layer always the forward solve alone.
+    """
 
     iterations: int
     residual: float
-    """|q - A x| / |q| of the worst token, in the number format that the layer works in."""
+    """|b - A x| / |b| of the worst token, in the number format that the layer works in; NaN where numbers are not finite.
+
+    b is the query, or in the gradient what the query's gradient is solved from.
+    """
     converged: bool
     """Whether every token's residual fell to `tolerance` times that of the start, or into rounding."""
 
@@ -67,7 +74,7 @@ class Mesa(MixerSpec):
     """Mesa layer: out_t = scale G_t^T (H_t + regulariser)^-1 q_t, the ridge regression of values on keys up to t.
 
     H_t = keep_t H_{t-1} + write_t k_t k_t^T and G_t = keep_t G_{t-1} + write_t k_t v_t^T, the own pair included. Both
-    published forms (mesa.md 3.2, 3.3) are settings of this spec. The original: `scalar`, without gates (its released
+    published forms (mesa.md 3) are settings of this spec. The original: `scalar`, without gates (its released
     code has none) or with keep="with_regulariser". MesaNet: `diagonal`, floor=0.25, keep="data_only", write=True.
 
     The released code learns lambda without keeping it positive. Here lambda is softplus of what is learned, whose
@@ -171,11 +178,11 @@ class MesaMixer(Mixer):
 
     @property
     def last_solve(self) -> Solve | None:
-        """How conjugate gradient went in the last pass; None where the solution was exact."""
+        """How conjugate gradient went in the last pass, its gradient included; None where the solution was exact."""
         if self._report is None:
             return None
-        iterations, residual, converged = self._report.tolist()
-        return Solve(iterations=int(iterations), residual=residual, converged=bool(converged))
+        iterations, residual, unrested = self._report.tolist()
+        return Solve(iterations=int(iterations), residual=residual, converged=not unrested)
 
     def mix(
         self,
@@ -248,12 +255,13 @@ class MesaMixer(Mixer):
         if self.spec.keep == "data_only":
             matrix = matrix + torch.diag_embed(self.regulariser().to(matrix.dtype))
         factor, failed = torch.linalg.cholesky_ex(matrix)
-        unsolved = failed[..., None, None] > 0
-        if not torch.compiler.is_compiling() and bool((unsolved & matrix.isfinite().all()).any()):
+        # NaN fails the comparison, and shows in its own sequence only.
+        unsolved = (failed > 0) | ~(_condition(matrix, factor) < CONDITION_LIMIT[matrix.dtype])
+        if not torch.compiler.is_compiling() and bool((unsolved & matrix.isfinite().all((-2, -1))).any()):
             raise too_ill_conditioned()
         columns = q.to(matrix.dtype).unflatten(1, (self.heads.kv_heads, -1)).squeeze(3).mT
         read = torch.cholesky_solve(columns, factor).mT @ sums.cross
-        return read.masked_fill(unsolved, torch.nan).flatten(1, 2).unsqueeze(2).to(q.dtype), sums
+        return read.masked_fill(unsolved[..., None, None], torch.nan).flatten(1, 2).unsqueeze(2).to(q.dtype), sums
 
     def _many(
         self, q: Tensor, k: Tensor, v: Tensor, sums: NormalEquations, gates: Gates
@@ -283,6 +291,14 @@ class MesaMixer(Mixer):
         return joined(out, batch, length, tokens), whole
 
 
+@torch.no_grad()
+def _condition(matrix: Tensor, factor: Tensor) -> Tensor:
+    """Of each matrix S = L L^T: max diag(S^-1) * max diag(S), the measure that the chunk form takes of a whole chunk."""
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    whitener = torch.linalg.solve_triangular(factor, eye.expand_as(factor), upper=False)
+    return whitener.square().sum(-2).amax(-1) * matrix.diagonal(dim1=-2, dim2=-1).amax(-1)
+
+
 def _exact_length(tokens: int, width: int, keep: Tensor | None) -> int:
     """Tokens of one chunk, so few that even the most forgetful chunk keeps a little of its start."""
     length = chunk_length(tokens, width)
@@ -290,11 +306,11 @@ def _exact_length(tokens: int, width: int, keep: Tensor | None) -> int:
         return length
     if torch.compiler.is_compiling():
         return min(length, COMPILED_CHUNK)
-    decay = keep.detach().log()
+    # A sequence that is not finite has no part in it: what the others may forget is theirs to say.
+    decay = keep.detach().log().nan_to_num(nan=0.0)
     while length > SHORTEST_CHUNK:
         lowest = cut(decay, decay.shape[0] * decay.shape[1], length).sum(-1).amin()
-        # NaN is for the outputs to show.
-        if not bool(lowest < math.log(LEAST_KEPT)):
+        if bool(lowest >= math.log(LEAST_KEPT)):
             break
         length = max(length // 2, SHORTEST_CHUNK)
     return length

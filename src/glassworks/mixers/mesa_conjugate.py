@@ -1,7 +1,7 @@
 """Least squares with a constant regulariser under forgetting: conjugate gradient, all tokens of all chunks at once.
 
 For token t of a chunk that starts with the sums S and G, with the decay a since then and D_ti = a_t / a_i write_i
-(i <= t), one product with the matrix of token t is a gated linear attention whose values are its keys (mesa.md 3.3):
+(i <= t), one product with the matrix of token t is a gated linear attention whose values are its keys (mesa.md 3):
 
     rows of A X = (a X) S + ((X K^T) * D) K + X diag(shift),    out = (a X) G + ((X K^T) * D) V
 """
@@ -122,8 +122,19 @@ def conjugate_gradient(
     return x, iterations, bool((norm <= limit).all())
 
 
-def _solve(setting: Setting, right: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, int, bool]:
-    return conjugate_gradient(setting.times, right, right / setting.diagonal(), iterations, tolerance)
+def _solve(setting: Setting, right: Tensor, iterations: int, tolerance: float, report: Tensor) -> Tensor:
+    """Solutions; how the solve went is kept in `report` where it is worse than what that holds already."""
+    x, done, rested = conjugate_gradient(setting.times, right, right / setting.diagonal(), iterations, tolerance)
+    size = right.norm(dim=-1)
+    # A right side of zero has a residual of zero; one that is not finite, or meets what is not, has NaN.
+    residual = (right - setting.times(x)).norm(dim=-1) / torch.where(size > 0, size, 1)
+    _keep_worse(report, torch.stack([report.new_tensor(done), residual.amax(), report.new_tensor(not rested)]))
+    return x
+
+
+def _keep_worse(report: Tensor, other: Tensor) -> None:
+    """Iterations, residual and whether some row did not rest: the larger of each; NaN stays."""
+    torch.maximum(report, other, out=report)
 
 
 # A custom operation: when to stop depends on the data, which the compiler of torch cannot trace through.
@@ -133,26 +144,20 @@ def _forward(given: list[Tensor], shift: Tensor, iterations: int, tolerance: flo
     found = [torch.empty_like(x) for x in _shapes(part)]
     out, normal, cross, solution, report = found
     report.zero_()
-    report[2] = 1
     with full_precision(part.k.device):
         for rows in part.groups():
             setting = Setting.of(part.rows(rows, part.k.dtype), shift[rows])
             normal[rows], cross[rows] = setting.final
             q = setting.part.q.flatten(0, 1)
-            x, done, rested = _solve(setting, q, iterations, tolerance)
+            x = _solve(setting, q, iterations, tolerance, report)
             solution[rows] = x.view_as(solution[rows])
             mixed = torch.bmm(setting.seen(x, setting.part.k.flatten(0, 1)), setting.part.v.flatten(0, 1))
             out[rows] = torch.baddbmm(mixed, setting.kept(x), setting.crosses).view_as(out[rows])
-            size = q.norm(dim=-1)
-            residual = torch.where(size > 0, (q - setting.times(x)).norm(dim=-1) / size, 0).amax()
-            report[0] = max(float(report[0]), done)
-            report[1] = torch.maximum(report[1], residual)
-            report[2] *= rested
     return found
 
 
 def _shapes(part: Part) -> list[Tensor]:
-    """Tensors like the results: outputs, final sums, solutions, and iterations, residual, converged in one."""
+    """Tensors like the results: outputs, final sums, solutions, and the report."""
     out = part.v.new_empty(*part.q.shape[:3], part.v.shape[-1])
     return [out, part.normal, part.cross, part.q, part.q.new_empty(3)]
 
@@ -162,15 +167,19 @@ def _forward_shapes(given: list[Tensor], shift: Tensor, iterations: int, toleran
     return [torch.empty_like(x) for x in _shapes(Part.of(given))]
 
 
-def _adjoint(setting: Setting, x: Tensor, due: Due, iterations: int, tolerance: float) -> tuple[Gradient, Tensor]:
-    """The gradient by a second solve with the same matrices, and that of the shift (row head_width).
+def _owed(setting: Setting, d_out: Tensor) -> Tensor:
+    """Rows G_t d_t: what the gradient of the queries is solved from (mesa-layer.md 3)."""
+    k, v = setting.part.k.flatten(0, 1), setting.part.v.flatten(0, 1)
+    return torch.baddbmm(torch.bmm(setting.seen(d_out, v), k), setting.kept(d_out), setting.crosses.mT)
+
+
+def _adjoint(setting: Setting, x: Tensor, adjoint: Tensor, due: Due) -> tuple[Gradient, Tensor]:
+    """The gradient from the two solves with the same matrices, and that of the shift (row head_width).
 
     Exact where both solves are: the iterations themselves are not differentiated.
     """
     part, shape = setting.part, setting.part.k.shape[:2]
     k, v, d_out = part.k.flatten(0, 1), part.v.flatten(0, 1), due.out.flatten(0, 1)
-    right = torch.baddbmm(torch.bmm(setting.seen(d_out, v), k), setting.kept(d_out), setting.crosses.mT)
-    adjoint = _solve(setting, right, iterations, tolerance)[0]
     x_kept = setting.kept(x)
     cross = torch.bmm(x_kept.mT, d_out).unflatten(0, shape)
     normal = torch.bmm(x_kept.mT, adjoint)
@@ -205,36 +214,42 @@ def _backward(
     given: list[Tensor], solved: list[Tensor], owed: list[Tensor], iterations: int, tolerance: float
 ) -> list[Tensor]:
     (shift, solution), part, due = solved, Part.of(given), Due(*owed)
-    found, d_shift = Gradient.empty(part), torch.empty_like(shift)
+    found, d_shift, report = Gradient.empty(part), torch.empty_like(shift), part.q.new_zeros(3)
     with full_precision(part.k.device):
         for rows in part.groups():
             setting = Setting.of(part.rows(rows, part.k.dtype), shift[rows])
             x = solution[rows].flatten(0, 1)
             there = due.rows(rows, part.k.dtype)
-            gradient, d_shift[rows] = _adjoint(setting, x, there, iterations, tolerance)
+            right = _owed(setting, there.out.flatten(0, 1))
+            adjoint = _solve(setting, right, iterations, tolerance, report)
+            gradient, d_shift[rows] = _adjoint(setting, x, adjoint, there)
             found.rows(rows).fill(gradient)
-    return [*found.tensors(), d_shift]
+    return [*found.tensors(), d_shift, report]
 
 
 @_backward.register_fake
 def _backward_shapes(
     given: list[Tensor], solved: list[Tensor], owed: list[Tensor], iterations: int, tolerance: float
 ) -> list[Tensor]:
-    return [*Gradient.empty(Part.of(given)).tensors(), torch.empty_like(solved[0])]
+    part = Part.of(given)
+    return [*Gradient.empty(part).tensors(), torch.empty_like(solved[0]), part.q.new_empty(3)]
 
 
 def _remember(ctx: Any, inputs: tuple[list[Tensor], Tensor, int, float], output: list[Tensor]) -> None:
     given, shift, ctx.iterations, ctx.tolerance = inputs
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(*output[3:])
-    ctx.shape = output[0].shape
+    ctx.shape, ctx.report = output[0].shape, output[4]
     ctx.save_for_backward(*given, shift, output[3])
 
 
 def _gradients(ctx: Any, gradients: list[Tensor | None]) -> tuple[list[Tensor | None], Tensor, None, None]:
     *given, shift, solution = ctx.saved_tensors
     owed = Due.of(gradients, ctx.shape, Part.of(given))
-    *found, d_shift = _backward(given, [shift, solution], owed, ctx.iterations, ctx.tolerance)
+    *found, d_shift, report = _backward(given, [shift, solution], owed, ctx.iterations, ctx.tolerance)
+    # A compiled gradient must not change what the forward pass has handed out.
+    if not torch.compiler.is_compiling():
+        _keep_worse(ctx.report, report)
     return [g if x.numel() else None for x, g in zip(given, found, strict=True)], d_shift, None, None
 
 
@@ -242,11 +257,12 @@ _forward.register_autograd(_gradients, setup_context=_remember)
 
 
 def conjugate(part: Part, shift: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Outputs, final sums (without `shift`, row head_width), and a report: iterations, residual, converged.
+    """Outputs, final sums (without `shift`, row head_width), and a report: iterations, residual, unrested.
 
-    The residual is |q - A x| / |q| of the worst token, worked out afresh at the end. Differentiable once, in the fields
-    of the part and in `shift`, as if the solve were exact. Numbers that are not finite give NaN in their row and the
-    report of a solve that did not converge.
+    The residual is |q - A x| / |q| of the worst token, worked out afresh at the end; `unrested` is 1 where some token
+    did not converge. Taking the gradient raises the report, in place, to that of its own solve where that is worse.
+    Differentiable once, in the fields of the part and in `shift`, as if the solve were exact. Numbers that are not
+    finite give NaN in their row, and in the report a residual of NaN that did not converge.
     """
     out, normal, cross, _, report = _forward(part.tensors(), shift, iterations, tolerance)
     return out, normal, cross, report

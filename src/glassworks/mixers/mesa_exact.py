@@ -1,6 +1,6 @@
 """Least squares over every prefix at once: chunks in parallel, one Cholesky factor each, a closed-form gradient.
 
-For a chunk that starts with the sums S and G (keys K, values V, queries Q are its rows; source: mesa.md 10.1):
+For a chunk that starts with the sums S and G (keys K, values V, queries Q are its rows; derivation: mesa-layer.md 2):
 
     A = S^-1, W = A G, P = K A, M = I + P K^T = L L^T, K~ = L^-1 P, V~ = L^-1 (V - K W)
     out = Q W + tril(Q K~^T) V~
@@ -168,7 +168,10 @@ def too_ill_conditioned() -> InvalidInput:
     """The error where not even float64 can tell the least-squares weights."""
     return InvalidInput(
         say("the tokens do not determine the least-squares weights: the sums are as good as singular even in float64"),
-        right=say("a stronger regulariser (smaller strength, or a floor), or a keep gate nearer to 1"),
+        right=say(
+            "a stronger regulariser (a smaller strength where it is scalar, a larger one where it is diagonal);"
+            " with a keep gate, keep=data_only, whose regulariser never fades"
+        ),
     )
 
 

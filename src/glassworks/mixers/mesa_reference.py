@@ -1,4 +1,4 @@
-"""The mesa layer one token after the other, in the letters of the papers (mesa.md 3.2 and 3.3)."""
+"""The mesa layer one token after the other, in the letters of the papers (mesa.md 3)."""
 
 import torch
 from jaxtyping import Float

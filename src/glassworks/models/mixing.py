@@ -1,8 +1,8 @@
 """MixingLayer: any mixer as a layer from width to width, for models that are not ours."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,12 +13,27 @@ from torch.nn import functional as F
 from glassworks.core.errors import InvalidInput
 from glassworks.core.spec import ImpossibleValue, Spec
 from glassworks.core.text import say
-from glassworks.mixers import Gates, Heads, Memory, MixerSpec, Softmax
+from glassworks.mixers import MIXERS, Gates, Heads, Memory, MixerSpec, Softmax
 from glassworks.models.attention import KEEP_START, WRITE_START, GateProjection
 from glassworks.models.norms import RootMeanSquareNorm
 
 # Inside the square root of the norm of each head's result.
 EPSILON = 1e-5
+
+AnyMixerName = MixerSpec | str | Mapping[str, object]
+
+
+def mixer_of(named: object) -> MixerSpec:
+    """The mixer that is meant: a spec, its kind, or plain data with a `kind`; raises UnknownName or InvalidSpec."""
+    match named:
+        case MixerSpec():
+            return named
+        case str():
+            return MIXERS.parse({"kind": named})
+        case Mapping():
+            return MIXERS.parse(dict(cast(Mapping[str, object], named)))
+        case _:
+            return MIXERS.parse(named)
 
 
 class MixingSpec(Spec):
@@ -82,20 +97,22 @@ class LayerResult:
 
     out: Float[Tensor, "batch position width"]
     memory: LayerMemory | None
-    """None where `remember=False` was asked for."""
+    """None where `remember=False` was asked for, or nothing has been read yet."""
 
 
 class MixingLayer(nn.Module):
     """A mixer with projections, gates and norms around it, to be put where a model had attention.
 
-    `MixingLayer(Mesa(), width=256, heads=4, convolution=4)`; the other settings are the fields of `MixingSpec` by name.
+    `MixingLayer("mesa", width=256, heads=4, convolution=4)`; the mixer is a spec, its kind, or plain data with a `kind`, the
+    other settings are the fields of `MixingSpec` by name.
     Adds no residual and no norm in front, knows no positions beyond those of the convolution, and starts from PyTorch's
     default numbers. MesaNet's layer is `Mesa(regulariser="diagonal", floor=0.25, keep="data_only", write=True)` with
-    `convolution=4` (mesa.md 3.3). Raises InvalidSpec with the nearest name for a setting that does not exist.
+    `convolution=4` (mesa.md 3). Raises InvalidSpec with the nearest name for a setting that does not exist.
     """
 
-    def __init__(self, mixer: MixerSpec, width: int, heads: int = 4, **settings: Any) -> None:
+    def __init__(self, mixer: AnyMixerName, width: int, heads: int = 4, **settings: Any) -> None:
         super().__init__()
+        mixer = mixer_of(mixer)
         self.spec = MixingSpec.parse({"kind": "mixing_layer", "width": width, "heads": heads} | settings)
         self.sizes = self.spec.sizes(mixer)
         inner, shared = (n * self.sizes.head_width for n in (self.sizes.query_heads, self.sizes.kv_heads))
@@ -113,17 +130,23 @@ class MixingLayer(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "batch position width"],
+        # Any shape, so that the check below can say what is wrong with it.
+        x: Float[Tensor, "*shape"],
         memory: Memory | None = None,
-        padding: Bool[Tensor, "batch position"] | None = None,
+        padding: Bool[Tensor, "*real"] | None = None,
         remember: bool = True,
     ) -> LayerResult:
-        """Mixes tokens that follow those of `memory`; cut anywhere, the results are those of one pass.
+        """Mixes tokens (batch position width) that follow those of `memory`; cut anywhere, it is as if in one pass.
 
-        `padding` is True at real tokens, False at padding, which belongs on the left; what stands there comes out without
-        meaning. `remember=False` spares making a memory. Raises InvalidInput for the memory of something else.
+        `padding` (batch position) is True at real tokens, False at padding, which belongs on the left; what stands there
+        comes out without meaning. `remember=False` spares making a memory. No tokens, or no sequences, give an empty
+        result and the memory as it was. Raises InvalidInput for another shape and for the memory of something else.
         """
+        self._check_shapes(x, padding)
         known = self._own(memory)
+        if 0 in x.shape[:2]:
+            # Mixers cannot work on nothing; the maps can, and keep the format and the graph.
+            return LayerResult(self.o_proj(self.q_proj(x)), known if remember else None)
         both = torch.cat([self.q_proj(x), self.k_proj(x)], -1)
         if padding is not None:
             # The convolution then starts from zeros at the first real token, as at the beginning of a sequence.
@@ -139,6 +162,20 @@ class MixingLayer(nn.Module):
         if self.head_norm is not None:
             out = self.head_norm(out)
         return LayerResult(self.o_proj(out.flatten(2)), LayerMemory(mixed.memory, before) if remember else None)
+
+    def _check_shapes(self, x: Tensor, padding: Tensor | None) -> None:
+        if x.ndim != 3 or x.shape[2] != self.spec.width:
+            raise InvalidInput(
+                say("a mixing layer of width {width} cannot read this shape", width=self.spec.width),
+                given=tuple(x.shape),
+                right=say("(batch, position, {width})", width=self.spec.width),
+            )
+        if padding is not None and padding.shape != x.shape[:2]:
+            raise InvalidInput(
+                say("the padding has another shape than the tokens"),
+                given=tuple(padding.shape),
+                right=say("{shape}: batch, position", shape=tuple(x.shape[:2])),
+            )
 
     def _own(self, memory: Memory | None) -> LayerMemory | None:
         if memory is None:

@@ -85,7 +85,7 @@ class SlotNumbers:
 def average_newest(cache: Cache, slots: Sequence[int], tokens: int) -> None:
     """Replaces the newest `tokens` keys and values of several slots by their mean, as the published code does.
 
-    The published code keeps one averaged key and value for a whole parallel set (painters.md 3.2); here every member
+    The published code keeps one averaged key and value for a whole parallel set (painters.md 2); here every member
     keeps a slot, and all slots hold the average.
     """
     parts = [cache.self_attention_cache] if isinstance(cache, EncoderDecoderCache) else [cache]

@@ -64,7 +64,7 @@ class Switch(Family):
 
 
 class _Middle(Family):
-    """A strategy on the middle layers s+1 .. T-s-1, for every start s (painters.md 0.1); M = T - 2s - 1 layers."""
+    """A strategy on the middle layers s+1 .. T-s-1, for every start s (painters.md 1); M = T - 2s - 1 layers."""
 
     starts: tuple[int, ...] | None = None
     """The starts s to take; all that leave a middle if none is named."""

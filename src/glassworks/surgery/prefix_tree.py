@@ -1,4 +1,4 @@
-"""Many plans over one batch: what plans have in common at their beginning is run once (painters.md 8)."""
+"""Many plans over one batch: what plans have in common at their beginning is run once (painters.md 6)."""
 
 from __future__ import annotations
 

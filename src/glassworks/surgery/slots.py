@@ -91,7 +91,7 @@ class Recorded:
     """What the model passed to each layer at that layer's own position, and how its result is wrapped.
 
     Every layer is run with the arguments recorded at its own position, so masks, windows and rotary tables that
-    differ between layers stay with their layer wherever a plan puts it (painters.md 6.3).
+    differ between layers stay with their layer wherever a plan puts it (painters.md 6).
     """
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:

@@ -22,9 +22,9 @@ from glassworks.tasks.base import Batch, VectorBatch, VectorTask
 from glassworks.tasks.solvers import delayed, half_squared_error, ridge_predictions
 from glassworks.tensors.seeds import Seed
 
-# mesa.md 1.4: the eigenvalues of a contracting law; one of them is the largest, so that no sequence dies at once.
+# mesa.md 1: the eigenvalues of a contracting law; one of them is the largest, so that no sequence dies at once.
 SMALLEST_EIGENVALUE, LARGEST_EIGENVALUE = 0.3, 0.9
-# mesa.md 1.3: width of the hidden layer of the feature map over that of the state.
+# mesa.md 1: width of the hidden layer of the feature map over that of the state.
 FEATURE_WIDENING = 4
 
 

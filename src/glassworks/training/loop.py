@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from glassworks.core.errors import Diverged, InvalidInput
 from glassworks.core.events import CheckpointSaved, EventLog, StepDone, Stopped, TrainingDone, TrainingStarted
 from glassworks.core.files import writing
-from glassworks.core.text import say
+from glassworks.core.text import Text, say
 from glassworks.models.quiet import quiet_bars
 from glassworks.models.transformer import build_model
 from glassworks.tensors.devices import has_fast_bfloat16
@@ -124,7 +124,11 @@ class _Run:
         begun = time.perf_counter()
         is_probed = step % self.spec.probe_every == 0 or step == self.spec.steps - 1
         self.optimiser.zero_grad(set_to_none=True)
-        loss, logits = self._learn_from(step, batch, keep_logits=is_probed)
+        mask = self._learned_from(batch, step)
+        try:
+            loss, logits = self._learn_from(batch, mask, keep_logits=is_probed)
+        except InvalidInput as refused:
+            raise self._refused(step, refused) from refused
         self._check_finite(loss, step)
         if is_probed:
             self._log(step, batch, logits, loss)
@@ -140,9 +144,8 @@ class _Run:
                 StepDone(digest=self.spec.digest(), step=step, loss=float(loss), scores=last, seconds=seconds)
             )
 
-    def _learn_from(self, step: int, batch: AnyBatch, *, keep_logits: bool) -> tuple[Tensor, Tensor]:
+    def _learn_from(self, batch: AnyBatch, mask: Tensor, *, keep_logits: bool) -> tuple[Tensor, Tensor]:
         """Gradients of the mean loss over the batch, piece by piece; the loss, and all logits where they are asked for."""
-        mask = self._learned_from(batch, step)
         total = mask.sum()
         loss = torch.zeros((), device=mask.device)
         kept: list[Tensor] = []
@@ -224,21 +227,31 @@ class _Run:
 
     def _stop(self, step: int, what: str) -> None:
         self.events.emit(Stopped(cause=f"{what} is not finite", step=step))
-        last = self.entry.load_checkpoint()
-        kept = (
-            say("a smaller learning rate; no state was kept, for none was good")
-            if last is None
-            else say(
-                "a smaller learning rate; the last good state (step {step}) is kept in {path}",
-                step=last.step,
-                path=str(self.entry.path),
-            )
-        )
         raise Diverged(
             say("training met NaN or infinity in {what} at step {step}", what=what, step=step),
             given=self.spec.optimiser.to_json(),
-            right=kept,
+            right=self._kept(say("a smaller learning rate")),
         )
+
+    def _refused(self, step: int, problem: InvalidInput) -> Diverged:
+        """What to raise where training has led a layer to numbers that it does not work with, as singular sums."""
+        self.events.emit(Stopped(cause=problem.what.en, step=step))
+        cure = say("a smaller learning rate")
+        if problem.right is not None:
+            cure = say("{cure}; or a smaller learning rate", cure=problem.right)
+        return Diverged(
+            say("training met numbers that the model refuses at step {step}: {reason}", step=step, reason=problem.what),
+            given=problem.given or self.spec.optimiser.to_json(),
+            right=self._kept(cure),
+        )
+
+    def _kept(self, cure: Text) -> Text:
+        """The cure, and where the last good state lies."""
+        last = self.entry.load_checkpoint()
+        if last is None:
+            return say("{cure}; no state was kept, for none was good", cure=cure)
+        path = str(self.entry.path)
+        return say("{cure}; the last good state (step {step}) is kept in {path}", cure=cure, step=last.step, path=path)
 
     def _choose_precision(self) -> str:
         if self.spec.precision != "auto":

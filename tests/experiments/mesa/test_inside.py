@@ -123,7 +123,7 @@ def test_control_and_shapes_of_all_probes():
 def test_each_world_is_probed_for_its_own_published_steps():
     assert published_solver(Dynamics()) is PUBLISHED["linear"]
     assert published_solver(Dynamics(tokens="constructed")) is PUBLISHED["constructed"]
-    assert published_solver(Dynamics.partial()) is PUBLISHED["partial"]
+    assert published_solver(Dynamics.partial()) is PUBLISHED["partial/probe"]
     assert published_solver(Dynamics.nonlinear_world()) is PUBLISHED["nonlinear"]
     assert published_solver(Dynamics.contracting()) is PUBLISHED["contracting"]
     assert published_solver(Dynamics.fixed_teacher()) is PUBLISHED["fixed_teacher"]
@@ -241,6 +241,6 @@ def test_ridge_beats_the_kernel_and_both_beat_nothing():
     found = best_losses(4, Seed(0))
     zero = 0.5 / 3
     assert 0 < found["ridge"] < found["softmax kernel"] < zero
-    # mesa.md 5.5: 0.0328 and 0.0798 in four dimensions.
+    # mesa.md 5: 0.0328 and 0.0798 in four dimensions.
     assert found["ridge"] == pytest.approx(0.0328, abs=0.008)
     assert found["softmax kernel"] == pytest.approx(0.0798, abs=0.015)

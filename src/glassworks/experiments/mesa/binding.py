@@ -1,4 +1,4 @@
-"""How the first layer binds neighbouring tokens: decoding, attention and sensitivity (mesa.md 5.4)."""
+"""How the first layer binds neighbouring tokens: decoding, attention and sensitivity (mesa.md 5)."""
 
 from typing import cast
 
@@ -12,7 +12,7 @@ from glassworks.models.hub import VectorTransformer
 
 # The tokens told apart: the last one and those up to seven before it in decoding, up to three before it in attention.
 DECODED, ATTENDED = 8, 4
-# Attention is averaged over queries with at least this many tokens (mesa.md 5.4).
+# Attention is averaged over queries with at least this many tokens (mesa.md 5).
 FIRST_QUERY = 6
 # Sensitivity to tokens up to this many before the last, then to the mean of all older ones.
 FELT = 6

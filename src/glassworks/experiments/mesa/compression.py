@@ -1,4 +1,4 @@
-"""Networks rebuilt from products: block scalars only, or the mean of two networks (mesa.md 5.2).
+"""Networks rebuilt from products: block scalars only, or the mean of two networks (mesa.md 5).
 
 The paper quotes 16 scalars per head for the compressed form; two products of 4 x 4 blocks are 32.
 """

@@ -1,4 +1,4 @@
-"""The mixers of the study on text: two-layer decoders of bytes that differ in the second layer (mesa.md 7.1).
+"""The mixers of the study on text: two-layer decoders of bytes that differ in the second layer (mesa.md 7).
 
 Losses are bits per byte on windows of the held-out tenth of the text, the same for all models of a seed; every window
 counts as a document. The in-context-learning score is the loss late in the window minus the loss early in it (Kaplan et

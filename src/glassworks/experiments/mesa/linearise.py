@@ -1,4 +1,4 @@
-"""One softmax layer replaced by a linear one that was fitted to it, and what that costs (mesa.md 5.5)."""
+"""One softmax layer replaced by a linear one that was fitted to it, and what that costs (mesa.md 5)."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ from glassworks.tensors.seeds import Seed
 
 @dataclass(frozen=True)
 class Fitting:
-    """How a linear layer is fitted to a softmax layer; the defaults are the published ones (mesa.md 5.5)."""
+    """How a linear layer is fitted to a softmax layer; the defaults are the published ones (mesa.md 5)."""
 
     updates: int = 15_000
     batch: int = 64

@@ -51,7 +51,7 @@ from glassworks.tasks.preconditioning import PUBLISHED
 from glassworks.tasks.solvers import ridge_predictions
 from glassworks.tensors.seeds import Seed
 
-# Sequences of attention maps, which hardly differ, and of gradients (mesa.md 5.4: 64; half of them below paper scale);
+# Sequences of attention maps, which hardly differ, and of gradients (mesa.md 5: 64; half of them below paper scale);
 # steps at which gradients are taken.
 MAPPED, FELT_SEQUENCES, FELT_STEPS = 256, 64, 16
 # Sequences on which a replaced layer is scored: the ratio of two losses of the same sequences is sharp.

@@ -1,4 +1,4 @@
-"""Linear probes of every layer at every position: what can be read where (mesa.md 5.3).
+"""Linear probes of every layer at every position: what can be read where (mesa.md 5).
 
 The paper fits and scores its probes on the same 256 sequences, which flatters them by about features/sequences. Here one
 half is fitted and the other scored; the in-sample errors are kept beside them.
@@ -18,9 +18,9 @@ from glassworks.tasks.preconditioning import PUBLISHED, Preconditioner, exact_in
 # Added to the Gram matrix of the features, as a share of its mean diagonal: channels that repeat each other stay
 # solvable, and differences at float32's rounding (1e-14 of the variance) are no feature.
 RIDGE = 1e-8
-# mesa.md 5.3: sequences whose target is longer than the mean by this many standard deviations are left out.
+# mesa.md 5: sequences whose target is longer than the mean by this many standard deviations are left out.
 OUTLIER = 2.0
-# mesa.md 5.3, 11: the probe of the partial world stacks 5 observations, its baselines 16.
+# mesa.md 5, 11: the probe of the partial world stacks 5 observations, its baselines 16.
 STACKED = 5
 TARGETS = ("next", "input", "polynomial", "exact", "control")
 
@@ -114,11 +114,11 @@ def preconditioned_inputs(
 
 
 def published_solver(world: Dynamics) -> Preconditioner:
-    """The six published steps that belong to a world and its tokens (mesa.md 4)."""
+    """The six published steps that belong to the probes of a world and its tokens (mesa.md 4)."""
     if world.nonlinear:
         return PUBLISHED["nonlinear"]
     if world.observed is not None:
-        return PUBLISHED["partial"]
+        return PUBLISHED["partial/probe"]
     match world.law:
         case "contracting":
             return PUBLISHED["contracting"]
@@ -137,7 +137,7 @@ def probe_all(model: nn.Module, world: Dynamics, batch: DynamicsBatch) -> Mappin
     states = layer_states(model, batch.inputs)
     polynomial, exact = preconditioned_inputs(world, batch)
     seen = batch.observations[:, :-1]
-    # mesa.md 1.4: where states are cut off, targets at the bound are no linear function of anything.
+    # mesa.md 1: where states are cut off, targets at the bound are no linear function of anything.
     inside = batch.targets.abs().amax(-1) < world.limit if world.law == "contracting" and world.limit else None
     return {
         "next": read_out(states, batch.targets, inside),

@@ -1,6 +1,6 @@
 """What the heads of a trained layer compute: products of their matrices, block means, effective coefficients.
 
-A head's four matrices are not unique, their products are (mesa.md 5.1, 5.2). All maps act on rows: a token x (a row)
+A head's four matrices are not unique, their products are (mesa.md 5, 5.2). All maps act on rows: a token x (a row)
 gives the query x W_q, so W_q W_k^T has the query's channels in its rows and the key's in its columns, and W_v P the
 channels read in its rows and those written in its columns.
 """
@@ -133,7 +133,7 @@ def _blocks(
 
 
 def coefficients(layer: LayerProducts, size: int) -> Float[Tensor, " term"]:
-    """The coefficients of TERMS in what a linear layer adds to the prediction, summed over heads (mesa.md 5.1).
+    """The coefficients of TERMS in what a linear layer adds to the prediction, summed over heads (mesa.md 5).
 
     The channel "s_t again" is not counted: in the tokens of one-layer networks it is zero.
     """

@@ -37,7 +37,7 @@ Worlds = Mapping[str, tuple[Dynamics, Recipe]]
 
 
 def constructed(task: Dynamics, mixers: tuple[AnyMixer, ...], heads: int = 4, head_width: int = 20) -> VectorSpec:
-    """Layers on constructed tokens: no embedding, the prediction is the stream's first channel (mesa.md 3.1)."""
+    """Layers on constructed tokens: no embedding, the prediction is the stream's first channel (mesa.md 3)."""
     return VectorSpec(
         inputs=task.inputs, outputs=task.outputs, width=task.inputs, depth=len(mixers), heads=heads, head_width=head_width,
         mixers=mixers, norm="none", feedforward=("none",), positions="none", embedding="none", readout="first",
@@ -48,7 +48,7 @@ def constructed(task: Dynamics, mixers: tuple[AnyMixer, ...], heads: int = 4, he
 def raw(
     task: Dynamics, mixers: tuple[AnyMixer, ...], width: int, heads: int = 4, limit: float | None = None
 ) -> VectorSpec:
-    """Layers on raw tokens, which the first layer has to bind by the position code it reads (mesa.md 3.1)."""
+    """Layers on raw tokens, which the first layer has to bind by the position code it reads (mesa.md 3)."""
     return VectorSpec(
         inputs=task.inputs, outputs=task.outputs, width=width, depth=len(mixers), heads=heads,
         # Half the width, as published where the width is 4 x 10; 20 in the wider model of the partial world.
@@ -235,7 +235,7 @@ LANGUAGE_MODELS: Mapping[str, tuple[AnyMixer, ...]] = {
 
 
 def _language(study: MesaOptimization, label: str, seed: int) -> TrainingSpec:
-    """A two-layer decoder of bytes; queries and keys of linear and mesa heads are normalised (mesa.md 7.1)."""
+    """A two-layer decoder of bytes; queries and keys of linear and mesa heads are normalised (mesa.md 7)."""
     task = TextWindows.of(study.text_path(), length=study.text_length)
     model = TransformerSpec(
         vocabulary=task.vocabulary, width=study.text_width, depth=2, heads=4, mixers=LANGUAGE_MODELS[label],
