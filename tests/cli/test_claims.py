@@ -3,7 +3,7 @@ import json
 import pytest
 
 from glassworks.cli.main import main
-from glassworks.experiments import Birth, Painters
+from glassworks.experiments import EXPERIMENTS
 from tests.cli.folders import BIRTH, finished_run
 from tests.cli.test_main import run_without
 
@@ -15,10 +15,10 @@ def claims_of(capsys, *arguments: str) -> list[dict]:
 
 def test_claims_never_judged_stand_in_the_list_as_not_run_yet(tmp_path, capsys):
     rows = claims_of(capsys, "--out", str(tmp_path))
-    assert [row["claim"] for row in rows] == [claim.key for claim in (*Birth.claims, *Painters.claims)]
+    assert [row["claim"] for row in rows] == [claim.key for experiment in EXPERIMENTS for claim in experiment.claims]
     assert {row["verdict"] for row in rows} == {"UNDECIDED"}
     assert {row["because"] for row in rows} == {"not run yet"}
-    assert {row["command"] for row in rows} == {"glassworks reproduce birth", "glassworks reproduce painters"}
+    assert {row["command"] for row in rows} == {f"glassworks reproduce {kind}" for kind in EXPERIMENTS.kinds}
     assert all(isinstance(row["says"], str) and row["value"] is None and row["seeds"] == [] for row in rows)
 
 
