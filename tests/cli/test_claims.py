@@ -3,7 +3,7 @@ import json
 import pytest
 
 from glassworks.cli.main import main
-from glassworks.experiments import EXPERIMENTS
+from glassworks.experiments import EXPERIMENTS, Birth
 from tests.cli.folders import BIRTH, finished_run
 from tests.cli.test_main import run_without
 

@@ -14,6 +14,7 @@ from glassworks.evidence.statistics import interval_over_seeds
 from glassworks.experiments.deciding import judged_by_seeds, weakest
 from glassworks.experiments.mesa.curves_of import (
     HALF_SQUARED,
+    at_positions,
     by_seed,
     has_learned,
     not_learned,
@@ -226,6 +227,8 @@ def target_probe(evidence: Evidence) -> Finding:
     for name in ("deep_probe", "softmax_probe"):
         error = evidence[name].at(target="next")
         places = [p for p in (10, 20, 30, 40, 50) if p in error.coords["position"]]
+        if not places:
+            return not_learned(evidence)
         means = np.stack([error.at(position=p).values.mean(axis=1) for p in places], axis=1)
         growth = means[1:] / means[:-1]
         unknown += int(np.isnan(growth).sum())
@@ -257,22 +260,22 @@ def precondition_probe(evidence: Evidence) -> Finding:
 
 
 def best_over_input(probe: Measurement, target: str = "polynomial") -> NDArray[np.float64]:
-    """Per seed, the smallest mean error of a layer at t = 20 to 50 over that at the input."""
-    error = probe.at(target=target)
-    places = error.along("position")
-    late = (places >= 20) & (places <= 50)
-    means = error.values[:, :, late].mean(axis=2)
+    """Per seed, the smallest mean error of a layer at t = 20 to 50 over that at the input; NaN in shorter sequences."""
+    means = _late_means(probe.at(target=target))
     return means[1:].min(axis=0) / means[0]
+
+
+def _late_means(part: Measurement) -> NDArray[np.float64]:
+    """Means over the positions 20 to 50, by layer and seed; NaN where there are none."""
+    late = at_positions(part, 20, 50)
+    return part.values[:, :, late].mean(axis=2) if late.any() else np.full(part.values.shape[:2], np.nan)
 
 
 def inverse_probe(evidence: Evidence) -> Finding:
     """The best layer's R^2 for the inverse itself."""
     if not _all_learned(evidence, ("LSA-6",)):
         return not_learned(evidence)
-    found = evidence["deep_probe_r2"].at(target="exact")
-    places = found.along("position")
-    late = (places >= 20) & (places <= 50)
-    layers = found.values[:, :, late].mean(axis=2)
+    layers = _late_means(evidence["deep_probe_r2"].at(target="exact"))
     best, raw = layers[1:].max(axis=0), layers[0]
     because = say(
         "the inverse is read with an R² of {best} in the best layer of LSA-6, of {raw} in the input",

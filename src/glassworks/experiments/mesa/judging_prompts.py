@@ -108,7 +108,7 @@ def two_tasks(evidence: Evidence) -> Finding:
     falls: list[NDArray[np.float64]] = []
     for model in MODELS:
         values = found.at(model=model, prompt="separator").values
-        before, after = values[:, switch - 3 : switch].mean(axis=1), values[:, switch : switch + 3].mean(axis=1)
+        before, after = values[:, max(0, switch - 3) : switch].mean(axis=1), values[:, switch : switch + 3].mean(axis=1)
         end = values[:, -3:].mean(axis=1)
         met.append(_both(np.stack([before, after, end]), np.stack([after > before, end < after])))
         falls.append(end / after)
