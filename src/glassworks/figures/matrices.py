@@ -62,10 +62,17 @@ def heatmap(
     return Figure(heading.name, heading.title, heading.caption, paint, texts_of(words), _table(matrix, values, scale))
 
 
-def heatmaps(heading: Heading, plots: Sequence[tuple[Label, Matrix]], scale: ColourScale, columns: int = 3) -> Figure:
+def heatmaps(
+    heading: Heading,
+    plots: Sequence[tuple[Label, Matrix]],
+    scale: ColourScale,
+    columns: int = 3,
+    *,
+    layers: bool = True,
+) -> Figure:
     """Square matrices side by side on one colour scale, each with its title, the first row of each at the bottom.
 
-    All have the same rows and columns; only the outer plots carry their names.
+    `layers` says that rows are layers, and the caption then where they begin. All have the same rows and columns; only the outer plots carry their names.
     """
     chosen = tuple(plots)
     rows = math.ceil(len(chosen) / columns)
@@ -95,7 +102,7 @@ def heatmaps(heading: Heading, plots: Sequence[tuple[Label, Matrix]], scale: Col
         table["panel"] += [english(title)] * len(cells["row"])
         for name, column in cells.items():
             table.setdefault(name, []).extend(column)
-    caption = with_note(heading.caption, say("Layer 0 is at the bottom."))
+    caption = with_note(heading.caption, say("Layer 0 is at the bottom.") if layers else None)
     return Figure(heading.name, heading.title, caption, paint, texts_of(words), table)
 
 

@@ -536,6 +536,13 @@ def test_language_context(mesa, expected):
     assert outcome("language-context", context({"mesa": mesa})) is expected
 
 
+def test_where_neither_model_uses_its_context_nothing_is_compared():
+    assert (
+        outcome("language-context", context({"linear": [0.021, 0.02, 0.019], "mesa": [0.011, 0.01, 0.009]}))
+        is UNDECIDED
+    )
+
+
 @pytest.mark.parametrize(
     ("mesa", "expected"),
     [(2.53, HOLDS), (2.2, HOLDS), (2.6, PART), (2.7, FAILS), (two_of_three(2.5, 2.7), UNDECIDED), (NAN, UNDECIDED)],

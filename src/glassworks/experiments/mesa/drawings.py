@@ -116,7 +116,11 @@ def _blocks(evidence: Evidence) -> list[Figure]:
             "sign (paper: figure 3A)."
         ),
     )
-    return [heatmaps(heading, plots, ColourScale(say("mean of the diagonal"), "diverging"), columns=2)] if plots else []
+    return (
+        [heatmaps(heading, plots, ColourScale(say("mean of the diagonal"), "diverging"), columns=2, layers=False)]
+        if plots
+        else []
+    )
 
 
 _NETWORKS = {

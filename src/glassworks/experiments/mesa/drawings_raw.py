@@ -123,10 +123,10 @@ def _maps(evidence: Evidence) -> list[Figure]:
         "binding-maps",
         say("The first layer looks at the present and the previous token"),
         say(
-            "Attention of the first layer, mean over sequences, first seed; queries down, keys across (paper: figures 2, 14)."
+            "Attention of the first layer, mean over sequences, first seed; queries upwards, keys across (paper: figures 2, 14)."
         ),
     )
-    return [heatmaps(heading, plots, ColourScale(say("attention")), columns=4)]
+    return [heatmaps(heading, plots, ColourScale(say("attention")), columns=4, layers=False)]
 
 
 def _sensitivity(evidence: Evidence) -> list[Figure]:

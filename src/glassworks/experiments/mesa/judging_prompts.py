@@ -159,6 +159,10 @@ def language_context(evidence: Evidence) -> Finding:
     scores = evidence["language_icl"]
     linear, mesa = (scores.at(model=m).values for m in ("linear", "mesa"))
     lead = interval_over_seeds(linear - mesa)
+    if min(linear.mean(), mesa.mean()) >= 0:
+        # Late bytes are no easier than early ones: there is no use of context to compare.
+        because = say("neither model uses its context yet: late bytes cost no less than early ones")
+        return Finding(Outcome.UNDECIDED, lead, "bits per byte", because)
     because = say(
         "late minus early: linear attention {linear}, mesa {mesa}",
         linear=f"{linear.mean():.3f}",
