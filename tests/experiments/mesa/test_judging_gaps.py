@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.experiments.mesa.judged import FAILS, HOLDS, NAN, PART, UNDECIDED, outcome, two_of_three
 from tests.experiments.mesa.mesa_numbers import (
     attention,
     control,
@@ -20,7 +21,6 @@ from tests.experiments.mesa.mesa_numbers import (
     training,
     two_tasks,
 )
-from tests.experiments.mesa.test_judging import FAILS, HOLDS, NAN, PART, UNDECIDED, outcome, two_of_three
 
 
 @pytest.mark.parametrize("name", ["deep_probe", "softmax_probe"])
