@@ -28,6 +28,8 @@ class Heads:
     head_width: int
     scale: float
     """Factor on every query-key product."""
+    rotary_base: float | None = None
+    """Base of the rotation by which a mixer that turns queries and keys itself tells places apart; None: it does not."""
 
     def __post_init__(self) -> None:
         if min(self.query_heads, self.kv_heads, self.head_width) < 1 or self.query_heads % self.kv_heads:
@@ -67,14 +69,16 @@ class Memory:
 
 @dataclass(frozen=True)
 class Gates:
-    """What each token may do: be read at all (real), keep the past (keep), write its pair (write)."""
+    """What each token may do: be read at all (real), keep the past (keep), write its pair (write), begin a text (starts)."""
 
     real: Bool[Tensor, "batch key"] | None = None
     """True at real tokens, False at padding; None where all are real."""
     keep: Float[Tensor, "batch kv_head key"] | None = None
     """In (0, 1]: the factor on the whole memory before the token is written; None keeps all."""
     write: Float[Tensor, "batch kv_head key"] | None = None
-    """In [0, 1]: the strength with which the token's pair is written; None writes all in full."""
+    """At least 0: the strength with which the token's pair is written; None writes all in full (1)."""
+    starts: Bool[Tensor, "batch key"] | None = None
+    """True where a new text begins: neither its first token nor a later one reads anything before it; None: nowhere."""
 
     def first(self, tokens: int) -> "Gates":
         """The gates of the first tokens only."""
@@ -85,7 +89,8 @@ class Gates:
         return self._between(slice(-tokens, None))
 
     def _between(self, tokens: slice) -> "Gates":
-        return Gates(*(None if gate is None else gate[..., tokens] for gate in (self.real, self.keep, self.write)))
+        each = (self.real, self.keep, self.write, self.starts)
+        return Gates(*(None if gate is None else gate[..., tokens] for gate in each))
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,13 @@ class MixerSpec(Spec, ABC):
     keeps_keys: ClassVar[bool] = False
     """True where the memory is the keys and values themselves, which a library's key-value cache can hold."""
 
+    uses_softmax: ClassVar[bool] = False
+    """True where query-key products go through a softmax, for which they are scaled down by the root of the width."""
+    rotates_inside: ClassVar[bool] = False
+    """True where the mixer turns queries and keys by their places itself, because its memory must know them unturned."""
+    resets: ClassVar[bool] = False
+    """True where the mixer obeys `Gates.starts`; the others refuse it."""
+
     @property
     def gate_names(self) -> tuple[GateName, ...]:
         """The gates that the model must compute from the stream and hand to the mixer."""
@@ -177,7 +189,17 @@ def real_tokens(mixer: Mixer, gates: Gates | None) -> Bool[Tensor, "batch key"] 
         return None
     if gates.keep is not None or gates.write is not None:
         raise unasked_gates(mixer, "keep" if gates.keep is not None else "write", ())
+    refuse_starts(mixer, gates)
     return gates.real
+
+
+def refuse_starts(mixer: Mixer, gates: Gates | None) -> None:
+    """InvalidInput where texts are packed into one sequence and this mixer would let them read each other."""
+    if gates is not None and gates.starts is not None:
+        raise InvalidInput(
+            say("{mixer} cannot keep packed texts apart", mixer=type(mixer).__name__),
+            right=say("one text per sequence, with padding and an attention mask"),
+        )
 
 
 def unasked_gates(mixer: Mixer, given: GateName, known: tuple[GateName, ...]) -> InvalidInput:

@@ -22,6 +22,7 @@ from glassworks.mixers.base import (
     Mixer,
     MixerSpec,
     foreign_memory,
+    refuse_starts,
     unasked_gates,
 )
 from glassworks.mixers.chunks import Part, chunk_length, cut, joined, precise_kind
@@ -211,6 +212,7 @@ class MesaMixer(Mixer):
 
     def _checked(self, gates: Gates | None) -> Gates:
         gates = Gates() if gates is None else gates
+        refuse_starts(self, gates)
         known = self.spec.gate_names
         if gates.keep is not None and "keep" not in known:
             raise unasked_gates(self, "keep", known)

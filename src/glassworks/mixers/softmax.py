@@ -36,6 +36,7 @@ class Softmax(MixerSpec):
     """Who computes it: torch's fused kernel (sdpa), plain operations (plain), or whichever is faster."""
 
     keeps_keys: ClassVar[bool] = True
+    uses_softmax: ClassVar[bool] = True
 
     def build(self, heads: Heads) -> Mixer:
         """The module for these sizes."""

@@ -1,7 +1,9 @@
 """One mixing layer: projections, positions, a mixer, and the way back to the stream."""
 
+from dataclasses import replace
+
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.cache_utils import Cache
@@ -9,9 +11,9 @@ from transformers.cache_utils import Cache
 from glassworks.core.errors import Unavailable
 from glassworks.core.text import say
 from glassworks.mixers import Gates, Memory, attention_map
+from glassworks.mixers.rotation import Rotation
 from glassworks.models.cache import memory_layer
 from glassworks.models.norms import RootMeanSquareNorm
-from glassworks.models.positions import Rotation
 from glassworks.models.spec import Projection, StackSpec
 
 # Where gates start: a memory that keeps 1 - 1/150 of itself from token to token, pairs written at half strength.
@@ -61,29 +63,28 @@ class Attention(nn.Module):
     def forward(
         self,
         hidden_states: Float[Tensor, "batch position width"],
-        padding: Bool[Tensor, "batch key"] | None = None,
+        gates: Gates | None = None,
         rotation: Rotation | None = None,
         past_key_values: Cache | None = None,
         output_attentions: bool = False,
         code: Float[Tensor, "sequence position width"] | None = None,
     ) -> tuple[Float[Tensor, "batch position width"], Float[Tensor, "batch head position key"] | None]:
-        """The mixed stream, and the map where it is asked for; `padding` spans remembered tokens too."""
+        """The mixed stream, and the map where it is asked for; `gates.real` spans remembered tokens too."""
         q, k, v = self._read(hidden_states, rotation, code)
         memory: Memory | None = None
         if past_key_values is None:
-            gates = self._gates(hidden_states, padding)
+            gates = self._gates(hidden_states, gates)
             out = self.mixer(q, k, v, gates=gates, remember=False).out
         elif self.keeps_keys:
             known = int(past_key_values.get_seq_length(self.layer)) + q.shape[2]
             k, v = past_key_values.update(k, v, self.layer)
             # A cache of fixed size hands out its unused places too.
             k, v = k[:, :, :known], v[:, :, :known]
-            gates = None if padding is None else Gates(real=padding)
             out = self.mixer(q, k, v, gates=gates, remember=False).out
         else:
             place = memory_layer(past_key_values, self.layer)
             memory = place.memory
-            gates = self._gates(hidden_states, None if padding is None else padding[:, -q.shape[2] :])
+            gates = self._gates(hidden_states, None if gates is None else gates.last(q.shape[2]))
             mixed = self.mixer(q, k, v, memory, gates)
             place.remember(mixed.memory, q.shape[2])
             out = mixed.out
@@ -109,12 +110,17 @@ class Attention(nn.Module):
             q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
         return q, k, self._heads(self.v_proj(hidden_states))
 
-    def _gates(self, hidden_states: Tensor, padding: Tensor | None) -> Gates | None:
+    def _gates(self, hidden_states: Tensor, given: Gates | None) -> Gates | None:
+        """What is known of the tokens from outside, and what the layer finds in the stream."""
+        if self.keep_proj is None and self.write_proj is None:
+            return given
+        given = Gates() if given is None else given
         keep = None if self.keep_proj is None else self.keep_proj(hidden_states)
-        write = None if self.write_proj is None else self.write_proj(hidden_states)
-        if padding is None and keep is None and write is None:
-            return None
-        return Gates(real=padding, keep=keep, write=write)
+        write = given.write
+        if self.write_proj is not None:
+            found = self.write_proj(hidden_states)
+            write = found if write is None else found * write
+        return replace(given, keep=keep, write=write)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.sizes.head_width)).transpose(1, 2)

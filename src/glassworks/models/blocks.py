@@ -1,14 +1,15 @@
 """One layer: mixing, then feed-forward, each added to the residual stream."""
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from glassworks.mixers import Gates
+from glassworks.mixers.rotation import Rotation
 from glassworks.models.attention import Attention
 from glassworks.models.feedforward import build_feedforward
 from glassworks.models.norms import build_norm
-from glassworks.models.positions import Rotation
 from glassworks.models.spec import StackSpec
 
 
@@ -28,7 +29,7 @@ class Block(GradientCheckpointingLayer):
     def forward(
         self,
         hidden_states: Float[Tensor, "batch position width"],
-        padding: Bool[Tensor, "batch key"] | None = None,
+        gates: Gates | None = None,
         rotation: Rotation | None = None,
         past_key_values: Cache | None = None,
         output_attentions: bool = False,
@@ -37,7 +38,7 @@ class Block(GradientCheckpointingLayer):
         """The stream after this layer."""
         before = self.input_layernorm
         read = hidden_states if before is None or self.is_post_norm else before(hidden_states)
-        mixed = hidden_states + self.self_attn(read, padding, rotation, past_key_values, output_attentions, code)[0]
+        mixed = hidden_states + self.self_attn(read, gates, rotation, past_key_values, output_attentions, code)[0]
         if before is not None and self.is_post_norm:
             mixed = before(mixed)
         return self._within_limit(mixed if self.mlp is None else self._fed_forward(hidden_states, mixed))

@@ -27,12 +27,13 @@ from transformers.utils.output_capturing import capture_outputs
 
 from glassworks.core.errors import InvalidInput
 from glassworks.core.text import say
+from glassworks.mixers import Gates
 from glassworks.models.attention import Attention
 from glassworks.models.blocks import Block
 from glassworks.models.cache import KEYS_LAYER, MEMORY_LAYER, enable_static_caches
 from glassworks.models.initialise import initialise
 from glassworks.models.norms import build_norm
-from glassworks.models.places import left_padded, padding_of, places_of
+from glassworks.models.places import left_padded, padding_of, places_of, starts_of
 from glassworks.models.positions import PositionTable, rotation_at
 from glassworks.models.spec import AnyModel, StackSpec, TransformerSpec, VectorSpec, read_model_spec
 
@@ -199,9 +200,14 @@ class GlassworksModel(GlassworksPreTrainedModel):
         inputs_embeds: Float[Tensor, "batch position width"] | None = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
+        written: Float[Tensor, "batch position"] | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """The stream after the last layer. `attention_mask` is 1 at real tokens, remembered ones included."""
+        """The stream after the last layer. `attention_mask` is 1 at real tokens, remembered ones included.
+
+        `written` is how many times each token counts in memories that add up (1 unless given). Where `position_ids` start
+        again from 0 a new text begins, which needs mixers that can keep texts apart.
+        """
         if (input_ids is None) == (inputs_embeds is None):
             raise InvalidInput(say("a model reads either input_ids or inputs_embeds"), right=say("exactly one of them"))
         hidden = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
@@ -210,17 +216,22 @@ class GlassworksModel(GlassworksPreTrainedModel):
         seen = int(past_key_values.get_seq_length()) if past_key_values is not None else 0
         length = hidden.shape[1]
         padding = padding_of(attention_mask, seen + length)
+        starts = starts_of(position_ids, padding, seen) if self.spec.resets else None
         limit = self.spec.context if self.embed_positions is not None else None
-        places = places_of(seen, length, padding, position_ids, limit)
+        places = places_of(seen, length, padding, position_ids, limit, packs=self.spec.resets)
         table = None if self.embed_positions is None else self.embed_positions(places)
         code = table if self.spec.positions == "concatenated" else None
         if table is not None and code is None:
             hidden = hidden + table
         rotation = rotation_at(places, self.spec, hidden.device) if self.spec.positions == "rotary" else None
+        # One strength per token serves all key-value heads.
+        write = None if written is None else written[:, None].expand(-1, self.spec.sizes.kv_heads, -1)
+        starts = None if starts is None else starts.expand(hidden.shape[0], -1)
+        gates = None if padding is None and starts is None and write is None else Gates(padding, None, write, starts)
         for layer in self.layers:
             hidden = layer(
                 hidden,
-                padding=padding,
+                gates=gates,
                 rotation=rotation,
                 past_key_values=past_key_values,
                 output_attentions=bool(output_attentions),

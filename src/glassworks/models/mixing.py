@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from glassworks.core.errors import InvalidInput
 from glassworks.core.spec import ImpossibleValue, Spec
 from glassworks.core.text import say
-from glassworks.mixers import MIXERS, Gates, Heads, Memory, MixerSpec, Softmax
+from glassworks.mixers import MIXERS, Gates, Heads, Memory, MixerSpec
 from glassworks.models.attention import KEEP_START, WRITE_START, GateProjection
 from glassworks.models.norms import RootMeanSquareNorm
 
@@ -68,7 +68,7 @@ class MixingSpec(Spec):
         """What the mixer is built for. Only softmax scales its scores: to deviation 1 for queries and keys at random."""
         head_width = self.head_width or self.width // self.heads
         scale = 1.0
-        if isinstance(mixer, Softmax):
+        if mixer.uses_softmax:
             # The product of two unit vectors has deviation 1/sqrt(head width), that of two normal ones its inverse.
             scale = head_width**0.5 if self.query_key_norm else head_width**-0.5
         return Heads(self.heads, self.kv_heads or self.heads, head_width, scale)

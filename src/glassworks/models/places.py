@@ -29,18 +29,31 @@ def places_of(
     padding: Bool[Tensor, "batch key"] | None,
     position_ids: Int[Tensor, "sequence position"] | None,
     limit: int | None,
+    packs: bool = False,
 ) -> Places:
     """Where the new tokens stand: as given, counted over real tokens, or simply on from `seen`.
 
-    Raises InvalidInput beyond `limit` positions, and for packed sequences, which mixers would let leak.
+    Raises InvalidInput beyond `limit` positions, and for packed sequences unless all mixers keep texts apart (`packs`).
     """
     if position_ids is None and padding is not None:
         position_ids = (padding.long().cumsum(1) - 1).clamp(min=0)[:, seen:]
-    elif position_ids is not None and padding is None:
+    elif position_ids is not None and padding is None and not packs:
         _refuse_packing(position_ids)
     if limit is not None:
         _check_limit(seen + length, position_ids, limit)
     return Places(seen, length, position_ids)
+
+
+def starts_of(
+    position_ids: Int[Tensor, "sequence position"] | None, padding: Bool[Tensor, "batch key"] | None, seen: int
+) -> Bool[Tensor, "sequence position"] | None:
+    """True where a new text begins within or before these tokens; None where they all go on with one text."""
+    if position_ids is None or padding is not None or torch.compiler.is_compiling():
+        return None
+    starts = position_ids == 0
+    if seen == 0:
+        starts[:, 0] = False
+    return starts if bool(starts.any()) else None
 
 
 def left_padded(

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from glassworks.mixers.rotation import Rotation
 from glassworks.models.spec import StackSpec
 
 SINUSOID_BASE = 10000.0
@@ -57,24 +58,6 @@ class PositionTable(nn.Module):
         return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[:, :width].float()
 
 
-@dataclass(frozen=True)
-class Rotation:
-    """Cosines and sines of the angles by which queries and keys are turned."""
-
-    cos: Float[Tensor, "sequence 1 position head_width"]
-    sin: Float[Tensor, "sequence 1 position head_width"]
-
-    def turn(
-        self, x: Float[Tensor, "batch head position head_width"]
-    ) -> Float[Tensor, "batch head position head_width"]:
-        """Turns the pairs (i, i + head_width/2), the half-split order of Llama and GPT-NeoX."""
-        first, second = x.chunk(2, -1)
-        return x * self.cos.to(x.dtype) + torch.cat((-second, first), -1) * self.sin.to(x.dtype)
-
-
 def rotation_at(places: Places, spec: StackSpec, device: torch.device) -> Rotation:
     """The rotation for these places, computed in float32 from the spec alone, so no buffer can go stale."""
-    half = torch.arange(0, spec.width_of_head, 2, device=device, dtype=torch.float32) / spec.width_of_head
-    angles = places.of(device)[..., None].float() * spec.rotary_base**-half
-    angles = torch.cat((angles, angles), -1)[:, None]
-    return Rotation(cos=angles.cos(), sin=angles.sin())
+    return Rotation.at(places.of(device), spec.width_of_head, spec.rotary_base)

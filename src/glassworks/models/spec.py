@@ -69,8 +69,9 @@ class StackSpec(Spec):
     """Base of the rotation's wavelengths."""
     embedding_scale: float = Field(default=1.0, gt=0)
     """Standard deviation of token embeddings and of learned or random positions at the start."""
-    score_scale: Literal["inverse_sqrt", "none", "softmax_only"] = "inverse_sqrt"
-    """Factor on query-key products: 1/sqrt(head width), 1, or the former for softmax mixers and 1 for all others."""
+    score_scale: Literal["inverse_sqrt", "none", "softmax_only", "inverse_sqrt_width"] = "inverse_sqrt"
+    """Factor on query-key products: 1/sqrt(head width), 1, the former for softmax mixers and 1 for all others, or
+    1/sqrt(width), as the Infini-attention paper prints it (infini.md 1)."""
     query_key_norm: Literal["none", "l2"] = "none"
     """Whether queries and keys are divided by their length, head by head, before they are mixed."""
     query_key_norm_layers: tuple[int, ...] | None = None
@@ -160,11 +161,17 @@ class StackSpec(Spec):
 
     def sizes_of(self, layer: int) -> Heads:
         """What the mixer of a layer is built for."""
-        is_scaled = self.score_scale == "inverse_sqrt" or (
-            self.score_scale == "softmax_only" and isinstance(self.mixer(layer), Softmax)
-        )
-        scale = self.width_of_head**-0.5 if is_scaled else 1.0
-        return Heads(self.heads, self.kv_heads or self.heads, self.width_of_head, float(scale))
+        mixer = self.mixer(layer)
+        match self.score_scale:
+            case "inverse_sqrt_width":
+                scale = self.width**-0.5
+            case "none":
+                scale = 1.0
+            case choice:
+                is_scaled = choice == "inverse_sqrt" or mixer.uses_softmax
+                scale = self.width_of_head**-0.5 if is_scaled else 1.0
+        base = self.rotary_base if mixer.rotates_inside and self._is_rotary(layer) else None
+        return Heads(self.heads, self.kv_heads or self.heads, self.width_of_head, float(scale), base)
 
     @property
     def has_final_norm(self) -> bool:
@@ -189,7 +196,15 @@ class StackSpec(Spec):
         return self.positions == "concatenated" and layer == 0
 
     def rotates(self, layer: int) -> bool:
-        """Whether queries and keys of a layer are rotated by position."""
+        """Whether queries and keys of a layer are rotated by position before its mixer sees them."""
+        return self._is_rotary(layer) and not self.mixer(layer).rotates_inside
+
+    @property
+    def resets(self) -> bool:
+        """Whether every layer can keep texts apart that are packed into one sequence."""
+        return all(mixer.resets for mixer in self.mixers)
+
+    def _is_rotary(self, layer: int) -> bool:
         return self.positions == "rotary" and (self.rotary_layers is None or layer in self.rotary_layers)
 
 
