@@ -55,7 +55,9 @@ def test_the_loss_is_half_the_squared_error_summed_over_dimensions():
     assert torch.equal(half_squared_error(zero, batch.targets), expected)
     part = slice(1, 4)
     mask = batch.scored["all"][part]
-    assert float(SquaredError().mean_loss(zero[part], batch, part, mask)) == pytest.approx(float(expected[part].mean()))
+    assert float(SquaredError().mean_loss(zero[part], batch.targets[part], mask)) == pytest.approx(
+        float(expected[part].mean())
+    )
 
 
 def test_a_killed_training_with_schedule_and_copies_ends_as_an_uninterrupted_one(tmp_path):

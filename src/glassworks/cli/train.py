@@ -173,7 +173,7 @@ def _judged(spec: TrainingSpec, folder: Path, device: str) -> _Judgement:
             output, mask = objective.read(model, batch, part), asked[part]
             solves += _solves(model, spec.model.depth)
             if bool(mask.any()):
-                total += float(objective.mean_loss(output, batch, part, mask) * mask.sum())
+                total += float(objective.mean_loss(output, batch.targets[part], mask) * mask.sum())
     ideal, count = task.ideal(batch), int(asked.sum())
     return _Judgement(
         parameters=sum(p.numel() for p in model.parameters()),

@@ -1,6 +1,6 @@
 """Task: a world with known answers, from which batches are drawn."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from jaxtyping import Bool, Float, Int
@@ -21,6 +21,8 @@ class Batch:
     inputs: Int[Tensor, "batch position"]
     targets: Int[Tensor, "batch position"]
     scored: dict[str, Bool[Tensor, "batch position"]]
+    written: Float[Tensor, "batch position"] | None = field(default=None, kw_only=True)
+    """How many times each token counts in memories that add up; once unless given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +90,9 @@ class VectorTask(Task):
 
 class TokenTask(Task):
     """A world of tokens (abstract)."""
+
+    spells_bytes: ClassVar[bool] = False
+    """True where tokens are the bytes of UTF-8 text, for which there is a tokenizer."""
 
     @property
     def vocabulary(self) -> int:

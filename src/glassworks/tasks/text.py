@@ -3,7 +3,7 @@
 import hashlib
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ class TextWindows(TokenTask):
     Any bytes will do. With `sha256` equal specs mean equal data: the file is checked before the first window is drawn, and
     where it lies no longer matters for the digest of the spec. `TextWindows.of(path)` fills it in.
     """
+
+    spells_bytes: ClassVar[bool] = True
 
     kind: Literal["text"] = "text"
     path: str = Field(min_length=1)

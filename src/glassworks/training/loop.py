@@ -4,32 +4,39 @@ import errno
 import fnmatch
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from glassworks.core.errors import Diverged, InvalidInput
 from glassworks.core.events import CheckpointSaved, EventLog, StepDone, Stopped, TrainingDone, TrainingStarted
 from glassworks.core.files import writing
 from glassworks.core.text import Text, say
+from glassworks.models.hub import GlassworksForCausalLM
+from glassworks.models.pieces import pieces_loss
 from glassworks.models.quiet import quiet_bars
 from glassworks.models.transformer import build_model
+from glassworks.tasks.base import Batch
 from glassworks.tensors.devices import has_fast_bfloat16
 from glassworks.tensors.seeds import Seed
 from glassworks.training.objectives import AnyBatch, objective_of
-from glassworks.training.spec import AdamW, Sgd, TrainingSpec
+from glassworks.training.optimisers import build_optimiser
+from glassworks.training.spec import TrainingSpec
 from glassworks.training.store import Checkpoint, History, StoreEntry
 
 # Tokens that one forward and backward pass takes on a CPU: 64 sequences of 256.
 CPU_TOKENS = 64 * 256
 
 Probe = Callable[[nn.Module], dict[str, float]]
+# Masks of a batch with the weights of their mean losses.
+Masks = Sequence[tuple[Tensor, float]]
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,8 @@ def train(spec: TrainingSpec, options: TrainingOptions, events: EventLog) -> Tra
     if entry.is_done:
         events.emit(TrainingDone(label=options.label, digest=digest, seconds=entry.seconds(), reused=True))
         return Trained(spec, entry.path, entry.history(), entry.seconds(), reused=True)
+    if spec.start_from is not None:
+        train(spec.start_from, replace(options, probe=None), events)
     with entry.lock():
         entry.open()
         run = _Run(spec, options, entry, events)
@@ -83,7 +92,7 @@ class _Run:
         self.objective = objective_of(spec.task.reads)
         self._freeze()
         self.parameters = dict(self.model.named_parameters())
-        self.optimiser = _optimiser(spec, list(self.parameters.values()))
+        self.optimiser = build_optimiser(spec, self.parameters)
         self.history = History()
         self.first_step, self.earlier_seconds = 0, 0.0
         self.started = time.perf_counter()
@@ -124,9 +133,9 @@ class _Run:
         begun = time.perf_counter()
         is_probed = step % self.spec.probe_every == 0 or step == self.spec.steps - 1
         self.optimiser.zero_grad(set_to_none=True)
-        mask = self._learned_from(batch, step)
+        masks = self._learned_from(batch, step)
         try:
-            loss, logits = self._learn_from(batch, mask, keep_logits=is_probed)
+            loss, logits = self._learn_from(batch, masks, keep_logits=is_probed)
         except InvalidInput as refused:
             raise self._refused(step, refused) from refused
         self._check_finite(loss, step)
@@ -135,7 +144,7 @@ class _Run:
         if self.spec.clip is not None:
             self.spec.clip.apply([p for p in self.parameters.values() if p.grad is not None])
         for group in self.optimiser.param_groups:
-            group["lr"] = self.spec.schedule.rate(step, self.spec.optimiser.rate)
+            group["lr"] = self.spec.schedule.rate(step, self.spec.optimiser.rate) * group["factor"]
         self.optimiser.step()
         if is_probed:
             last = {name: column[-1] for name, column in self.history.metrics.items() if column[-1] == column[-1]}
@@ -144,22 +153,53 @@ class _Run:
                 StepDone(digest=self.spec.digest(), step=step, loss=float(loss), scores=last, seconds=seconds)
             )
 
-    def _learn_from(self, batch: AnyBatch, mask: Tensor, *, keep_logits: bool) -> tuple[Tensor, Tensor]:
+    def _learn_from(self, batch: AnyBatch, masks: Masks, *, keep_logits: bool) -> tuple[Tensor, Tensor]:
         """Gradients of the mean loss over the batch, piece by piece; the loss, and all logits where they are asked for."""
-        total = mask.sum()
-        loss = torch.zeros((), device=mask.device)
+        loss = torch.zeros((), device=batch.targets.device)
         kept: list[Tensor] = []
         for part in self._pieces(batch):
             with torch.autocast(self.options.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                logits = self.objective.read(self.forward, batch, part)
-            here = mask[part]
-            if bool(here.any()):
-                share = self.objective.mean_loss(logits, batch, part, here) * (here.sum() / total)
-                share.backward()
+                if self.spec.piece is None:
+                    logits = self.objective.read(self.forward, batch, part)
+                else:
+                    share, logits = self._read_in_pieces(batch, part, masks, self.spec.piece)
+                    loss += share
+            if self.spec.piece is None:
+                share = self._share(logits, batch, masks, (part,))
+                if share.requires_grad:
+                    share.backward()
                 loss += share.detach()
             if keep_logits:
                 kept.append(logits.detach())
         return loss, torch.cat(kept) if kept else loss
+
+    def _share(self, output: Tensor, batch: AnyBatch, masks: Masks, part: tuple[slice, ...]) -> Tensor:
+        """What these positions add to the loss of the whole batch."""
+        share = torch.zeros((), device=output.device)
+        for mask, weight in masks:
+            here = mask[part]
+            if bool(here.any()):
+                mean = self.objective.mean_loss(output, batch.targets[part], here)
+                share = share + mean * (here.sum() / mask.sum()) * weight
+        return share
+
+    def _read_in_pieces(self, batch: AnyBatch, part: slice, masks: Masks, piece: int) -> tuple[Tensor, Tensor]:
+        """Loss and logits with sequences read piece by piece; the gradients through the memories are taken on the way."""
+        assert isinstance(batch, Batch), "the spec checks that tokens are read"
+        assert isinstance(self.model, GlassworksForCausalLM), "a model that reads tokens"
+        kept: list[Tensor] = []
+
+        def share(logits: Tensor, positions: slice) -> Tensor:
+            # A piece that is computed again on the way back must not be kept twice.
+            if len(kept) * piece <= positions.start:
+                kept.append(logits.detach())
+            return self._share(logits.float(), batch, masks, (part, positions))
+
+        total = pieces_loss(
+            self.model, batch.inputs[part], piece, share, checkpoint=self.spec.recompute,
+            truncate_after=self.spec.truncate_after, written=None if batch.written is None else batch.written[part],
+        )  # fmt: skip
+        return total, torch.cat(kept, 1)
 
     def _pieces(self, batch: AnyBatch) -> list[slice]:
         size, length = batch.inputs.shape[:2]
@@ -211,15 +251,19 @@ class _Run:
             self.model.train()
         self.history.append(step, row)
 
-    def _learned_from(self, batch: AnyBatch, step: int) -> Tensor:
-        mask = batch.scored[self.spec.loss_on]
-        if not bool(mask.any()):
-            raise InvalidInput(
-                say("batch {step} holds no token to learn from ({mask})", step=step, mask=self.spec.loss_on),
-                given=say("{batch} sequences of {length} tokens", batch=self.spec.batch, length=self.spec.task.length),
-                right=say("longer sequences or a larger batch"),
-            )
-        return mask
+    def _learned_from(self, batch: AnyBatch, step: int) -> Masks:
+        """The masks whose means make the loss, with their weights."""
+        named = [(self.spec.loss_on, 1.0), *((extra.mask, extra.weight) for extra in self.spec.extra_losses)]
+        for name, _ in named:
+            if not bool(batch.scored[name].any()):
+                raise InvalidInput(
+                    say("batch {step} holds no token to learn from ({mask})", step=step, mask=name),
+                    given=say(
+                        "{batch} sequences of {length} tokens", batch=self.spec.batch, length=self.spec.task.length
+                    ),
+                    right=say("longer sequences or a larger batch"),
+                )
+        return [(batch.scored[name], weight) for name, weight in named]
 
     def _check_finite(self, loss: Tensor, step: int) -> None:
         if not bool(torch.isfinite(loss)):
@@ -275,6 +319,8 @@ class _Run:
     def _take_up(self) -> None:
         checkpoint = self.entry.load_checkpoint()
         if checkpoint is None:
+            if self.spec.start_from is not None:
+                _start_from(self.model, StoreEntry(self.options.store, self.spec.start_from).path)
             return
         state = {n.removeprefix("model/"): t for n, t in checkpoint.tensors.items() if n.startswith("model/")}
         self.model.load_state_dict(state)
@@ -288,12 +334,20 @@ class _Run:
         self.earlier_seconds = checkpoint.seconds
 
 
-def _optimiser(spec: TrainingSpec, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    match spec.optimiser:
-        case Sgd(rate=rate, momentum=momentum, weight_decay=decay):
-            return torch.optim.SGD(parameters, lr=rate, momentum=momentum, weight_decay=decay)
-        case AdamW(rate=rate, betas=betas, epsilon=epsilon, weight_decay=decay):
-            return torch.optim.AdamW(parameters, lr=rate, betas=betas, eps=epsilon, weight_decay=decay)
+def _start_from(model: nn.Module, folder: Path) -> None:
+    """Takes the weights of the model in a folder; InvalidInput where they do not fit."""
+    assert isinstance(model, PreTrainedModel)
+    with quiet_bars():
+        earlier = type(model).from_pretrained(folder)
+    try:
+        model.load_state_dict(earlier.state_dict())
+    except RuntimeError as problem:
+        raise InvalidInput(
+            say(
+                "the model cannot start from the weights in {folder}: {reason}", folder=str(folder), reason=str(problem)
+            ),
+            right=say("a model of the same parts and sizes"),
+        ) from None
 
 
 def _batches(spec: TrainingSpec, first: int, device: str) -> Iterator[tuple[int, AnyBatch]]:

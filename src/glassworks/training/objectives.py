@@ -23,8 +23,8 @@ class Objective(ABC):
         """The model's output for some sequences of a batch."""
 
     @abstractmethod
-    def mean_loss(self, output: Tensor, batch: AnyBatch, part: slice, mask: Bool[Tensor, "batch position"]) -> Tensor:
-        """The mean loss over the positions of the part where `mask` is True."""
+    def mean_loss(self, output: Tensor, targets: Tensor, mask: Bool[Tensor, "batch position"]) -> Tensor:
+        """The mean loss over the positions where `mask` is True; `targets` are the batch's for these sequences."""
 
     @abstractmethod
     def score(self, output: Tensor, batch: AnyBatch) -> dict[str, float]:
@@ -36,11 +36,13 @@ class CrossEntropy(Objective):
 
     def read(self, forward: Forward, batch: AnyBatch, part: slice) -> Tensor:
         """Logits, in float32."""
-        return _logits(forward(input_ids=batch.inputs[part], use_cache=False))
+        assert isinstance(batch, Batch)
+        written = {} if batch.written is None else {"written": batch.written[part]}
+        return _logits(forward(input_ids=batch.inputs[part], use_cache=False, **written))
 
-    def mean_loss(self, output: Tensor, batch: AnyBatch, part: slice, mask: Bool[Tensor, "batch position"]) -> Tensor:
+    def mean_loss(self, output: Tensor, targets: Tensor, mask: Bool[Tensor, "batch position"]) -> Tensor:
         """Cross-entropy."""
-        return F.cross_entropy(output[mask], batch.targets[part][mask])
+        return F.cross_entropy(output[mask], targets[mask])
 
     def score(self, output: Tensor, batch: AnyBatch) -> dict[str, float]:
         """Accuracy and loss (nats) over each mask of the batch, as `accuracy/<mask>` and `loss/<mask>`."""
@@ -56,9 +58,9 @@ class SquaredError(Objective):
         """Predictions, in float32."""
         return _logits(forward(inputs_embeds=batch.inputs[part], use_cache=False))
 
-    def mean_loss(self, output: Tensor, batch: AnyBatch, part: slice, mask: Bool[Tensor, "batch position"]) -> Tensor:
+    def mean_loss(self, output: Tensor, targets: Tensor, mask: Bool[Tensor, "batch position"]) -> Tensor:
         """Half the squared error."""
-        return half_squared_error(output, batch.targets[part])[mask].mean()
+        return half_squared_error(output, targets)[mask].mean()
 
     def score(self, output: Tensor, batch: AnyBatch) -> dict[str, float]:
         """The loss over each mask of the batch, as `loss/<mask>`."""

@@ -51,10 +51,44 @@ class FrozenUntil(Spec):
     """The first step that trains them."""
 
 
+class Pace(Spec):
+    """Parameters whose names match a pattern learn at a rate and with a decay of their own (infini.md 4.1)."""
+
+    kind: Literal["pace"] = "pace"
+    pattern: str
+    """Shell pattern over parameter names, e.g. `*.mixer.gate`."""
+    factor: float = Field(default=1.0, gt=0)
+    """Times the optimiser's rate, whose schedule they follow."""
+    weight_decay: float | None = Field(default=None, ge=0)
+    """The optimiser's unless given."""
+
+
+class ExtraLoss(Spec):
+    """The mean loss over one more mask of the task, added to the training loss."""
+
+    kind: Literal["extra_loss"] = "extra_loss"
+    mask: str
+    """The name of the mask."""
+    weight: float = Field(gt=0)
+    """Its weight; the loss on `loss_on` has weight 1."""
+
+
 class TrainingSpec(Spec):
     """One training: world, model, optimiser, length and seed. Equal specs are trained once and kept by digest."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"schedule", "clip", "snapshot_every"})
+    later: ClassVar[frozenset[str]] = frozenset(
+        {
+            "schedule",
+            "clip",
+            "snapshot_every",
+            "paces",
+            "extra_losses",
+            "piece",
+            "recompute",
+            "truncate_after",
+            "start_from",
+        }
+    )
 
     kind: Literal["training"] = "training"
     task: AnyTask
@@ -70,6 +104,18 @@ class TrainingSpec(Spec):
     """Fresh sequences per step."""
     loss_on: str = "all"
     """The mask of the task whose tokens enter the loss, e.g. "all" or "in_context"."""
+    extra_losses: tuple[ExtraLoss, ...] = ()
+    """Further masks that enter the loss."""
+    paces: tuple[Pace, ...] = ()
+    """Parameters with a rate and decay of their own; the first that matches counts."""
+    piece: int | None = Field(default=None, ge=1)
+    """Tokens of a sequence that are read at a time, the memories handed on; the whole sequence unless given."""
+    recompute: bool = True
+    """Whether a piece's activations are computed again in the backward pass instead of kept, which bounds the memory."""
+    truncate_after: int | None = Field(default=None, ge=1)
+    """Pieces over which gradients flow back through the memories; over all unless given."""
+    start_from: "TrainingSpec | None" = None
+    """The training whose result this one starts from; new weights unless given."""
     frozen: tuple[str, ...] = ()
     """Patterns of parameters that are never trained."""
     frozen_until: tuple[FrozenUntil, ...] = ()
@@ -102,6 +148,22 @@ class TrainingSpec(Spec):
                     say("the task {task} is made of tokens, the model reads vectors", task=task.kind),
                     say("a model of kind {kind}", kind="decoder"),
                 )
+        if self.truncate_after is not None and self.piece is None:
+            raise ImpossibleValue(
+                say(
+                    "gradients are to end after {count} pieces, but sequences are read whole", count=self.truncate_after
+                ),
+                say("a piece, in tokens"),
+            )
+        if self.piece is not None and self.task.reads != "tokens":
+            raise ImpossibleValue(
+                say("sequences of vectors are read whole, not in pieces"), say("no piece, or a world of tokens")
+            )
+        if self.piece is not None and any(mixer.keeps_keys for mixer in self.model.mixers):
+            raise ImpossibleValue(
+                say("a layer of this model keeps every key; it cannot be read in pieces of bounded memory"),
+                say("mixers whose memory is bounded, such as infini; or no piece"),
+            )
         has_table = self.model.positions not in ("none", "rotary")
         if (has_table or self.task.reads == "tokens") and self.model.context < self.task.longest:
             raise ImpossibleValue(

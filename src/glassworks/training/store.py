@@ -21,7 +21,6 @@ from glassworks.core.runs import lock_folder
 from glassworks.core.text import say
 from glassworks.models.byte_tokenizer import save_byte_tokenizer
 from glassworks.tasks.base import TokenTask
-from glassworks.tasks.text import TextWindows
 from glassworks.tensors.files import load_tensors, save_tensors
 from glassworks.training.spec import TrainingSpec
 
@@ -115,7 +114,7 @@ class StoreEntry:
         task = self.spec.task
         world: dict[str, Any] = {"task": task.to_json()}
         match task:
-            case TextWindows():
+            case TokenTask(spells_bytes=True):
                 # Its tokens are bytes: an alphabet of characters could not spell what takes several of them.
                 save_byte_tokenizer(self.path)
             case TokenTask():
