@@ -8,11 +8,14 @@ from glassworks.core.shelf import Shelf
 from glassworks.tasks.base import Batch, Task, TokenTask, VectorBatch, VectorTask
 from glassworks.tasks.bigram import Bigram, BigramBatch
 from glassworks.tasks.dynamics import Dynamics, DynamicsBatch
+from glassworks.tasks.facts import Facts
+from glassworks.tasks.haystacks import Haystacks, HaystackTask
+from glassworks.tasks.passkey import Passkey
 from glassworks.tasks.regression import FewShot, FewShotBatch
 from glassworks.tasks.text import TextWindows
 
-TASKS: Shelf[Task] = Shelf("task", Bigram, Dynamics, FewShot, TextWindows)
-AnyTask = Annotated[Bigram | Dynamics | FewShot | TextWindows, Field(discriminator="kind")]
+TASKS: Shelf[Task] = Shelf("task", Bigram, Dynamics, Facts, FewShot, Passkey, TextWindows)
+AnyTask = Annotated[Bigram | Dynamics | Facts | FewShot | Passkey | TextWindows, Field(discriminator="kind")]
 
 __all__ = [
     "TASKS",
@@ -22,8 +25,12 @@ __all__ = [
     "BigramBatch",
     "Dynamics",
     "DynamicsBatch",
+    "Facts",
     "FewShot",
     "FewShotBatch",
+    "HaystackTask",
+    "Haystacks",
+    "Passkey",
     "Task",
     "TextWindows",
     "TokenTask",
