@@ -6,12 +6,21 @@ from pydantic import Field
 
 from glassworks.core.shelf import Shelf
 from glassworks.mixers.base import GateName, Gates, Heads, Memory, Mixed, Mixer, MixerSpec, attention_map
+from glassworks.mixers.infini import Infini, InfiniMemory
 from glassworks.mixers.linear import Linear
+from glassworks.mixers.local import Local
+from glassworks.mixers.memorizing import Memorizing
 from glassworks.mixers.mesa import Mesa
+from glassworks.mixers.recurrent import TransformerXL
 from glassworks.mixers.softmax import Softmax
+from glassworks.mixers.window import SlidingWindow
 
-MIXERS: Shelf[MixerSpec] = Shelf("mixer", Softmax, Linear, Mesa)
-AnyMixer = Annotated[Softmax | Linear | Mesa, Field(discriminator="kind")]
+MIXERS: Shelf[MixerSpec] = Shelf(
+    "mixer", Softmax, Linear, Mesa, Infini, Local, TransformerXL, Memorizing, SlidingWindow
+)
+AnyMixer = Annotated[
+    Softmax | Linear | Mesa | Infini | Local | TransformerXL | Memorizing | SlidingWindow, Field(discriminator="kind")
+]
 
 __all__ = [
     "MIXERS",
@@ -19,12 +28,18 @@ __all__ = [
     "GateName",
     "Gates",
     "Heads",
+    "Infini",
+    "InfiniMemory",
     "Linear",
+    "Local",
+    "Memorizing",
     "Memory",
     "Mesa",
     "Mixed",
     "Mixer",
     "MixerSpec",
+    "SlidingWindow",
     "Softmax",
+    "TransformerXL",
     "attention_map",
 ]

@@ -105,6 +105,9 @@ class Mixed:
 class Mixer(nn.Module, ABC):
     """Exchanges information between tokens: causal, linear in `v`, indifferent to where it is cut."""
 
+    is_one_softmax: ClassVar[bool] = False
+    """True where one softmax over all tokens is everything it does, so that its weights are the whole map."""
+
     def __init__(self, heads: Heads) -> None:
         super().__init__()
         self.heads = heads
@@ -150,6 +153,8 @@ class MixerSpec(Spec, ABC):
     """True where the mixer turns queries and keys by their places itself, because its memory must know them unturned."""
     resets: ClassVar[bool] = False
     """True where the mixer obeys `Gates.starts`; the others refuse it."""
+    adds_up: ClassVar[bool] = False
+    """True where a pair may be written any number of times at once: `Gates.write` is then obeyed though not asked for."""
 
     @property
     def gate_names(self) -> tuple[GateName, ...]:
@@ -187,10 +192,17 @@ def real_tokens(mixer: Mixer, gates: Gates | None) -> Bool[Tensor, "batch key"] 
     """True at real tokens, for a mixer that has no other gates; InvalidInput where others are given."""
     if gates is None:
         return None
-    if gates.keep is not None or gates.write is not None:
-        raise unasked_gates(mixer, "keep" if gates.keep is not None else "write", ())
+    refuse_gates(mixer, gates, ())
     refuse_starts(mixer, gates)
     return gates.real
+
+
+def refuse_gates(mixer: Mixer, gates: Gates | None, known: tuple[GateName, ...]) -> None:
+    """InvalidInput where a gate is given that is not among those `known` to this mixer."""
+    if gates is not None and gates.keep is not None and "keep" not in known:
+        raise unasked_gates(mixer, "keep", known)
+    if gates is not None and gates.write is not None and "write" not in known:
+        raise unasked_gates(mixer, "write", known)
 
 
 def refuse_starts(mixer: Mixer, gates: Gates | None) -> None:

@@ -69,6 +69,8 @@ class Softmax(MixerSpec):
 class SoftmaxMixer(Mixer):
     """Softmax attention by torch's fused kernel or by plain operations, whichever is faster here."""
 
+    is_one_softmax: ClassVar[bool] = True
+
     def __init__(self, heads: Heads, kernel: Kernel = "auto") -> None:
         super().__init__(heads)
         self.kernel: Kernel = kernel

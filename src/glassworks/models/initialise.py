@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from transformers import initialization as init
 
+from glassworks.mixers.infini import InfiniMixer
+from glassworks.mixers.memorizing import MemorizingMixer
 from glassworks.mixers.mesa import MesaMixer
 from glassworks.models.norms import RootMeanSquareNorm
 from glassworks.models.positions import PositionTable
@@ -35,5 +37,10 @@ def initialise(module: nn.Module, spec: StackSpec, generator: torch.Generator | 
         case MesaMixer():
             # Copied rather than filled in place: the library's own functions leave alone what came from a checkpoint.
             init.copy_(module.root, MesaMixer(module.heads, module.spec).root)
+        case InfiniMixer():
+            init.copy_(module.gate, InfiniMixer(module.heads, module.spec).gate)
+        case MemorizingMixer():
+            init.zeros_(module.gate)
+            init.zeros_(module.sharpness)
         case _:
             pass
