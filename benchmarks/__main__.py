@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import birth, capture, mesa, surgery, worlds
+from benchmarks import birth, capture, infini, mesa, surgery, worlds
 from benchmarks.measure import Ratio, as_json, machine
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -22,11 +22,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument(
-        "--only", choices=["generation", "step", "head", "capture", "surgery", "mesa", "worlds"], action="append"
+        "--only",
+        choices=["generation", "step", "head", "capture", "surgery", "mesa", "infini", "worlds"],
+        action="append",
     )
     parser.add_argument("--head-runs", type=int, default=1, help="repeats of the time to the head; each takes minutes")
     given = parser.parse_args()
-    chosen = given.only or ["generation", "step", "capture", "surgery", "mesa", "worlds", "head"]
+    chosen = given.only or ["generation", "step", "capture", "surgery", "mesa", "infini", "worlds", "head"]
     console = Console()
     difference = birth.simplified_reference_is_the_same_model()
     console.print(f"both sides with equal weights: largest logit difference {difference:.1e}")
@@ -36,6 +38,7 @@ def main() -> None:
         "capture": lambda: [capture.residual_sites(max(given.runs, 15))],
         "surgery": lambda: surgery.rows(given.runs),
         "mesa": lambda: mesa.rows(given.runs),
+        "infini": lambda: infini.rows(given.runs),
         "worlds": lambda: worlds.rows(given.runs),
         "head": lambda: [birth.time_to_head(given.head_runs)],
     }
@@ -54,7 +57,7 @@ def main() -> None:
 def _table(rows: list[Ratio]) -> Table:
     table = Table("what", "against", "asked", "ours (median)", "theirs (median)", "ratio", "met", "facts")
     for one in rows:
-        ours, theirs = (sorted(t)[len(t) // 2] for t in (one.ours, one.theirs))
+        ours, theirs = (sorted(t)[len(t) // 2] if t else float("nan") for t in (one.ours, one.theirs))
         facts = "\n".join(f"{k}: {v}" for k, v in one.facts.items())
         unit = one.facts.get("unit", "s")
         table.add_row(

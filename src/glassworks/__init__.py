@@ -1,7 +1,8 @@
 """Glassworks: train a transformer, look inside it, judge claims from measurements.
 
 `gw.reproduce("birth")`, `gw.train("notes.txt", mixer="softmax,mesa")`, `gw.load(path)`, `gw.examine(source, text=...)`, `gw.compare(a, b, text)`,
-`gw.surgery(source, plan, prompt=...)`, `gw.sweep(source)`, `gw.catalog`. Importing this loads nothing heavy.
+`gw.surgery(source, plan, prompt=...)`, `gw.sweep(source)`, `gw.generate(source, prompt)`, `gw.stream(source, "book.txt", ask=...)`,
+`gw.infinify(source, out)`, `gw.catalog`. Importing this loads nothing heavy.
 """
 
 import sys
@@ -23,7 +24,19 @@ if TYPE_CHECKING:
         tasks,
         training,
     )
-    from glassworks.cli.api import compare, examine, load, reproduce, results, surgery, sweep, train
+    from glassworks.cli.api import (
+        compare,
+        examine,
+        generate,
+        infinify,
+        load,
+        reproduce,
+        results,
+        stream,
+        surgery,
+        sweep,
+        train,
+    )
     from glassworks.core import errors
     from glassworks.models.mixing import MixingLayer
 
@@ -38,12 +51,15 @@ __all__ = [
     "examine",
     "experiments",
     "figures",
+    "generate",
+    "infinify",
     "instruments",
     "load",
     "mixers",
     "models",
     "reproduce",
     "results",
+    "stream",
     "surgery",
     "sweep",
     "tasks",
@@ -58,7 +74,9 @@ _ROOMS = (
 _MODULES = {"catalog": "glassworks.catalog", "errors": "glassworks.core.errors"} | {
     room: f"glassworks.{room}" for room in _ROOMS
 }
-_FUNCTIONS = ("compare", "examine", "load", "reproduce", "results", "sweep", "train")
+_FUNCTIONS = (
+    "compare", "examine", "generate", "infinify", "load", "reproduce", "results", "stream", "sweep", "train",
+)  # fmt: skip
 
 
 class _RoomAndVerb(ModuleType):

@@ -53,7 +53,7 @@ def test_help_needs_no_heavy_library_and_answers_in_half_a_second():
 def test_the_package_imports_without_torch_and_offers_its_verbs():
     code = "import sys, glassworks as gw; print(sorted(dir(gw)), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert all(f"'{name}'" in done.stdout for name in ("examine", "load", "reproduce", "results", "mixers"))
+    assert all(f"'{name}'" in done.stdout for name in ("examine", "load", "reproduce", "results", "stream", "mixers"))
     assert done.stdout.strip().endswith("False")
 
 

@@ -13,7 +13,8 @@ from glassworks.cli.main import main
 
 HERE = Path(__file__).parent
 COMMANDS = (
-    "doctor", "reproduce", "train", "claims", "examine", "compare", "surgery", "sweep", "models", "runs", "export",
+    "doctor", "reproduce", "train", "infinify", "stream", "generate", "claims", "examine", "compare", "surgery", "sweep",
+    "models", "runs", "export",
 )  # fmt: skip
 
 
@@ -81,6 +82,14 @@ def test_errors(capsys, tmp_path, monkeypatch):
         "train bigram mixer",
         "train bigram width=10",
         "train dynamics mixer=softmax,linear depth=3",
+        "stream m",
+        "stream m --ask a",
+        "stream m --file absent.txt --piece 0",
+        "stream absent.bin --file latin.txt",
+        "generate absent.bin --prompt a --file b",
+        "generate m --file absent.txt",
+        "infinify absent.bin --out out",
+        "infinify absent.bin --out out --segment 0",
         "claims brith",
         "claims check",
         "claims check birth",

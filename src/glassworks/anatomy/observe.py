@@ -190,8 +190,13 @@ class _Observer:
         call.ended = self._tick()
         call.out = self._copy(stream_of(output))
         call.attention = [seen for seen in call.attention if "pattern" in seen.parts]
-        if takes_queries_keys_values(args) and not call.all_attention():
-            self._value_linear(call, args, kwargs, output)
+        if takes_queries_keys_values(args):
+            if not getattr(module, "is_one_softmax", True):
+                # It softmaxes parts of the text and adds more: none of that is its map.
+                for inner in (call, *call.within()):
+                    inner.attention.clear()
+            if not call.all_attention():
+                self._value_linear(call, args, kwargs, output)
 
     def _value_linear(self, call: SeenCall, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         mixed = tensor_of(output, dimensions=4)

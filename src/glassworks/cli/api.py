@@ -1,4 +1,4 @@
-"""The same verbs from Python: gw.reproduce, gw.train, gw.load, gw.examine, gw.compare, gw.surgery, gw.sweep, gw.results."""
+"""The same verbs from Python: gw.reproduce, gw.train, gw.load, gw.examine, gw.compare, gw.surgery, gw.sweep, gw.generate, gw.stream, ..."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from glassworks.anatomy import Subject
     from glassworks.anatomy.subject import Prompt
+    from glassworks.cli.infinify import Infinified
+    from glassworks.cli.stream import Streamed
     from glassworks.cli.train import TrainedModel
     from glassworks.core.events import Event
     from glassworks.core.runs import RunFolder
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from glassworks.instruments.compare import Comparison
     from glassworks.instruments.examine import Examination
     from glassworks.mixers.base import MixerSpec
+    from glassworks.models.generating import Generated
+    from glassworks.models.memory_files import StreamMemory
     from glassworks.surgery.plans import Plan
     from glassworks.surgery.record import SweepRecord
     from glassworks.surgery.trial import Trial
@@ -219,6 +223,92 @@ def sweep(
     order = SweepOrder.of(subject, SweepChoice(plans=plans, evals=evals, **choice))
     command = f"gw.sweep({subject.origin.name!r}, {plans!r}, evals={evals!r}, …)"
     return swept(order, SweepOptions(Path(out), command=command), progress=progress)
+
+
+def generate(
+    source: str | Path | nn.Module | Subject,
+    prompt: str = "",
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    **choice: Any,
+) -> Generated:
+    """What a decoder writes after a prompt, as `glassworks generate` does.
+
+    `choice` are the fields of `Sampling` by name: max_new_tokens, temperature (0: the likeliest token), top_k, top_p, seed.
+    """
+    from glassworks.anatomy import Subject
+    from glassworks.models.generating import Sampling
+    from glassworks.models.generating import generate as write
+
+    subject = source if isinstance(source, Subject) else load(source, device=device, dtype=dtype)
+    return write(subject, prompt, Sampling(**choice))
+
+
+def stream(
+    source: str | Path | nn.Module | Subject,
+    text: str | Path | None = None,
+    *,
+    ask: str | None = None,
+    memory: StreamMemory | str | Path | None = None,
+    save_memory: str | Path | None = None,
+    **choice: Any,
+) -> Streamed:
+    """Reads a text of any length in constant memory, as `glassworks stream` does; `ask` is answered from what was kept.
+
+    `text` is a file where one of that name is there, else the text itself; `memory` is one to go on from, or its file.
+    `choice` may hold max_new_tokens (100), piece (tokens read at a time), device, dtype. Nothing is printed.
+    """
+    from glassworks.anatomy import Subject
+    from glassworks.cli.stream import Reader, decoder_of, source_of
+    from glassworks.models.memory_files import StreamMemory, load_memory
+
+    device, dtype = (str(choice.pop(name, "auto")) for name in ("device", "dtype"))
+    new_tokens, piece = int(choice.pop("max_new_tokens", 100)), choice.pop("piece", None)
+    refuse_unknown(choice, ("max_new_tokens", "piece", "device", "dtype"))
+    subject = source if isinstance(source, Subject) else load(source, device=device, dtype=dtype)
+    if memory is not None and not isinstance(memory, StreamMemory):
+        memory = load_memory(memory, decoder_of(subject))
+    reader = Reader(subject, memory, piece, None if save_memory is None else Path(save_memory))
+    read = reader.read(None if text is None else source_of(text))
+    return read if ask is None else replace(read, answer="".join(reader.answer(ask, new_tokens)))
+
+
+def infinify(
+    source: str | Path | nn.Module | Subject,
+    out: str | Path,
+    *,
+    text: str | Path | None = None,
+    device: str = "auto",
+    progress: bool = True,
+    **choice: Any,
+) -> Infinified:
+    """Gives a pretrained softmax decoder a memory of fixed size, as `glassworks infinify` does, and writes it into `out`.
+
+    With `text`, a file, it is trained to use it. `choice` are the fields of `Infini` (segment, write, first, gate_start) and
+    of `Continual` (steps, length, batch, rate, gate_rate, weight_decay, seed) by name. A live model is changed in place.
+    """
+    from glassworks.anatomy import Subject
+    from glassworks.cli.infinify import infinified
+    from glassworks.mixers import Infini
+    from glassworks.training.continual import Continual
+
+    subject = source if isinstance(source, Subject) else load(source, device=device)
+    own: dict[str, Any] = {
+        name: choice.pop(name) for name in list(choice) if name in Infini.model_fields and name != "kind"
+    }
+    known = [name for name in Continual.model_fields if name not in ("kind", "sha256")]
+    refuse_unknown({n: v for n, v in choice.items() if n not in known}, [*Infini.model_fields, *known])
+    with _progress("glassworks · infinify", progress and text is not None) as listeners:
+        return infinified(
+            subject, Infini.parse({"kind": "infini", "write": "delta"} | own), Path(out), text, choice, listeners
+        )
+
+
+def refuse_unknown(choice: dict[str, Any], known: Sequence[str]) -> None:
+    """Raises UnknownName for a setting that is left over."""
+    if choice:
+        raise UnknownName("setting", next(iter(choice)), known)
 
 
 def _row(subject: Subject, prompt: Prompt | None) -> str | tuple[int, ...] | None:

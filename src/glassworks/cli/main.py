@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 OK, FAILED, INTERRUPTED, BROKEN_PIPE = 0, 1, 130, 141
 # These load torch whatever is asked of them; the others only where they compute.
-_WITH_TORCH = {"doctor", "examine", "compare", "surgery", "sweep", "models", "train"}
+_WITH_TORCH = {"doctor", "examine", "compare", "surgery", "sweep", "models", "train", "stream", "generate", "infinify"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,10 +76,13 @@ def _run(command: "Command") -> int:
 
 def _refuse_empty(command: "Command") -> None:
     """An empty path would mean the present folder, which nobody who typed '' asked for."""
-    from glassworks.cli.options import Compare, Examine, Models, Surgery, Sweep, Train
+    from glassworks.cli.options import Compare, Examine, Generate, Infinify, Models, Stream, Surgery, Sweep, Train
 
     named = {"NAME": command.name} if isinstance(command, Models) else {"--out": command.out}
-    named |= {"MODEL": command.source} if isinstance(command, Compare | Examine | Surgery | Sweep) else {}
+    if isinstance(command, Compare | Examine | Generate | Infinify | Stream | Surgery | Sweep):
+        named |= {"MODEL": command.source}
+    if isinstance(command, Stream):
+        named |= {"--file": command.file, "--save-memory": command.save_memory, "--load-memory": command.load_memory}
     named |= {"OTHER": command.other} if isinstance(command, Compare) else {}
     named |= {"TASK": command.task} if isinstance(command, Train) else {}
     for name, value in named.items():

@@ -26,6 +26,7 @@ from glassworks.cli.arguments import (
 from glassworks.cli.options_compare import Compare
 from glassworks.cli.options_export import Export
 from glassworks.cli.options_models import Models
+from glassworks.cli.options_stream import Generate, Infinify, Stream
 from glassworks.cli.options_surgery import Surgery, Sweep
 from glassworks.cli.options_train import Train
 from glassworks.core.text import Text, say
@@ -34,7 +35,8 @@ from glassworks.core.text import Text, say
 _STUDIES = (
     "birth: main, theory, width, depth, freezing, data, shift; painters: single, strategies, protected, loops, order, "
     "tasks, blocks, similarity, cache, encoder, healing, encoder_decoder; mesa: one-layer, deep, softmax, binding, "
-    "linearise, partial, nonlinear, few-shot, contracting, fixed-teacher, language"
+    "linearise, partial, nonlinear, few-shot, contracting, fixed-teacher, language; infini: memory-table, language, "
+    "gates, passkey, books, capacity"
 )
 
 
@@ -175,6 +177,9 @@ Command = (
     Annotated[Doctor, _sub("doctor", say("What this machine can do: device, memory, measured speed, which presets will be fast."))]
     | Annotated[Reproduce, _sub("reproduce", say("Trains, looks inside, judges the claims of a paper, and writes a report. Resumable."))]
     | Annotated[Train, _sub("train", say("Trains a decoder of your own, with any mixers, on a world or a text file. Resumable."))]
+    | Annotated[Infinify, _sub("infinify", say("A pretrained decoder with a memory of fixed size: unchanged inside a segment, trained on a text to use it."))]
+    | Annotated[Stream, _sub("stream", say("Reads a text of any length in constant memory; saves what it remembers, answers from it."))]
+    | Annotated[Generate, _sub("generate", say("Text from any decoder, word by word; prompts of any length where the memory is fixed."))]
     | Annotated[Claims, _sub("claims", say("Every claim with its newest verdict, value, interval, seeds and command."))]
     | Annotated[Examine, _sub("examine", say("Looks inside a model: fidelity first, then attention, heads, lens; writes a report and tables."))]
     | Annotated[Compare, _sub("compare", say("Two models on the same text: predictions, layers, heads, weights; fidelity of both first."))]

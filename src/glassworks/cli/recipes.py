@@ -15,6 +15,7 @@ from typing import Any, cast
 from glassworks.core.errors import InvalidInput, InvalidSpec, NotFound, UnknownName, known_names
 from glassworks.core.spec import Spec, typed_value
 from glassworks.core.text import say
+from glassworks.mixers import MIXERS
 from glassworks.models.mixing import mixer_of
 from glassworks.models.spec import TransformerSpec, VectorSpec
 from glassworks.tasks import TASKS, AnyTask, FewShot, TextWindows
@@ -201,13 +202,18 @@ def _vectors(world: VectorTask, changes: Mapping[str, object], mixers: Mixers | 
 
 
 def _tokens(world: TokenTask, changes: Mapping[str, object], mixers: Mixers | None) -> _Recipe:
-    """A small decoder; what sums without a softmax gets queries and keys of length 1, which keeps it stable (mesa.md 7)."""
+    """A small decoder; what sums without a softmax gets queries and keys of length 1, which keeps it stable (mesa.md 7).
+
+    Mixers whose memory knows keys without their places count places by rotation, so that texts of any length have some.
+    """
     depth = _depth(changes, mixers)
     each = _for_each_layer(mixers or (_mixer("softmax"),), depth)
     summing = _summing(each)
+    rotates = any(MIXERS.parse(mixer).rotates_inside for mixer in each)
     model = TransformerSpec(
         vocabulary=world.vocabulary, width=128, depth=1, heads=4, embedding_scale=0.02, weight_scale=0.02,
         score_scale="softmax_only", query_key_norm="l2" if summing else "none", context=world.longest,
+        positions="rotary" if rotates else "learned",
     )  # fmt: skip
     standard = TrainingSpec(
         task=cast(AnyTask, world), model=model, optimiser=AdamW(rate=2e-3, betas=(0.9, 0.95), weight_decay=0.1),
@@ -286,12 +292,13 @@ def _depth(changes: Mapping[str, object], mixers: Mixers | None) -> int:
 
 def _for_each_layer(mixers: Mixers, depth: int) -> list[dict[str, Any]]:
     """One mixer per layer, so that `model.mixers.1.` leads to the second layer's; another number is left to be refused."""
-    return list(mixers * depth if len(mixers) == 1 else mixers)
+    # Copies, for what is said of one layer must not be said of all.
+    return [dict(mixer) for mixer in (mixers * depth if len(mixers) == 1 else mixers)]
 
 
 def _summing(mixers: Sequence[dict[str, Any]]) -> list[int]:
     """The layers whose mixer does not divide by a sum of weights."""
-    return [layer for layer, mixer in enumerate(mixers) if mixer["kind"] != "softmax"]
+    return [layer for layer, mixer in enumerate(mixers) if not MIXERS.parse(mixer).uses_softmax]
 
 
 def _whole(changes: Mapping[str, object], path: str, standard: int) -> int:

@@ -44,3 +44,18 @@ def stack_histories(
         coords=coords | {"step": tuple(steps), "metric": tuple(metrics)},
         unit="fraction; losses in nats per token",
     )
+
+
+def on_common_steps(histories: Mapping[tuple[Label, ...], History]) -> dict[tuple[Label, ...], History]:
+    """The same histories with a row for every step that any of them has; NaN where one was not logged."""
+    steps = sorted({step for history in histories.values() for step in history.steps})
+    return {key: _filled(history, steps) for key, history in histories.items()}
+
+
+def _filled(history: History, steps: list[int]) -> History:
+    places = {step: i for i, step in enumerate(history.steps)}
+    metrics = {
+        metric: [column[places[step]] if step in places else float("nan") for step in steps]
+        for metric, column in history.metrics.items()
+    }
+    return type(history)(list(steps), metrics)

@@ -8,7 +8,9 @@ from glassworks.models.hub import (
     VectorTransformer,
     register,
 )
-from glassworks.models.spec import AnyModel, StackSpec, TransformerSpec, VectorSpec
+from glassworks.models.recurrent_memory import RecurrentMemoryModel
+from glassworks.models.memory_files import StreamMemory, load_memory
+from glassworks.models.spec import AnyModel, RecurrentMemorySpec, StackSpec, TransformerSpec, VectorSpec
 from glassworks.models.transformer import build_model
 
 register()
@@ -19,9 +21,13 @@ __all__ = [
     "GlassworksForCausalLM",
     "GlassworksModel",
     "GlassworksPreTrainedModel",
+    "RecurrentMemoryModel",
+    "RecurrentMemorySpec",
     "StackSpec",
+    "StreamMemory",
     "TransformerSpec",
     "VectorSpec",
     "VectorTransformer",
     "build_model",
+    "load_memory",
 ]

@@ -45,6 +45,7 @@ class Attention(nn.Module):
         self.normalises = spec.normalises(layer)
         self.reads_code = spec.reads_code(layer)
         self.keeps_keys = spec.mixer(layer).keeps_keys
+        self.adds_up = spec.mixer(layer).adds_up
         inner, shared = (
             self.sizes.query_heads * self.sizes.head_width,
             self.sizes.kv_heads * self.sizes.head_width,
@@ -76,6 +77,7 @@ class Attention(nn.Module):
             gates = self._gates(hidden_states, gates)
             out = self.mixer(q, k, v, gates=gates, remember=False).out
         elif self.keeps_keys:
+            gates = self._gates(hidden_states, gates)
             known = int(past_key_values.get_seq_length(self.layer)) + q.shape[2]
             k, v = past_key_values.update(k, v, self.layer)
             # A cache of fixed size hands out its unused places too.
@@ -112,6 +114,9 @@ class Attention(nn.Module):
 
     def _gates(self, hidden_states: Tensor, given: Gates | None) -> Gates | None:
         """What is known of the tokens from outside, and what the layer finds in the stream."""
+        if given is not None and given.write is not None and not self.adds_up:
+            # How many times a token counts is a question for memories that add up only.
+            given = replace(given, write=None)
         if self.keep_proj is None and self.write_proj is None:
             return given
         given = Gates() if given is None else given

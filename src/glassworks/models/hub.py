@@ -35,7 +35,14 @@ from glassworks.models.initialise import initialise
 from glassworks.models.norms import build_norm
 from glassworks.models.places import left_padded, padding_of, places_of, starts_of
 from glassworks.models.positions import PositionTable, rotation_at
-from glassworks.models.spec import AnyModel, StackSpec, TransformerSpec, VectorSpec, read_model_spec
+from glassworks.models.spec import (
+    AnyModel,
+    RecurrentMemorySpec,
+    StackSpec,
+    TransformerSpec,
+    VectorSpec,
+    read_model_spec,
+)
 
 SMALLEST = TransformerSpec(vocabulary=2, width=4, depth=1)
 
@@ -88,7 +95,7 @@ class GlassworksConfig(PreTrainedConfig):
         self.intermediate_size = spec.width_of_feedforward
         self.max_position_embeddings = spec.context
         self.tie_word_embeddings = isinstance(spec, TransformerSpec) and spec.tie_output
-        self.layer_types = [KEYS_LAYER if spec.mixer(layer).keeps_keys else MEMORY_LAYER for layer in range(spec.depth)]
+        self.layer_types = [KEYS_LAYER if spec.keeps_keys(layer) else MEMORY_LAYER for layer in range(spec.depth)]
         super().__post_init__(**kwargs)
 
     @classmethod
@@ -139,9 +146,13 @@ class GlassworksModel(GlassworksPreTrainedModel):
     def __init__(self, config: GlassworksConfig) -> None:
         super().__init__(config)
         self.spec = config.spec
+        if isinstance(self.spec, RecurrentMemorySpec) and type(self) is GlassworksModel:
+            raise InvalidInput(
+                say("this model reads segment by segment; its body alone is a RecurrentMemoryModel"),
+                right=say("AutoModelForCausalLM, or the class RecurrentMemoryModel"),
+            )
         self.embed_tokens = _embedding(self.spec)
-        has_table = self.spec.positions in ("learned", "random", "sinusoidal", "concatenated")
-        self.embed_positions = PositionTable(self.spec) if has_table else None
+        self.embed_positions = PositionTable(self.spec) if self.spec.has_table else None
         self.layers = nn.ModuleList([Block(self.spec, layer) for layer in range(self.spec.depth)])
         self.norm = build_norm(self.spec) if self.spec.has_final_norm else None
         self.gradient_checkpointing = False
@@ -217,9 +228,9 @@ class GlassworksModel(GlassworksPreTrainedModel):
         length = hidden.shape[1]
         padding = padding_of(attention_mask, seen + length)
         starts = starts_of(position_ids, padding, seen) if self.spec.resets else None
-        limit = self.spec.context if self.embed_positions is not None else None
-        places = places_of(seen, length, padding, position_ids, limit, packs=self.spec.resets)
-        table = None if self.embed_positions is None else self.embed_positions(places)
+        places = places_of(seen, length, padding, position_ids, self.spec.longest, packs=self.spec.resets)
+        period = self.spec.position_period
+        table = None if self.embed_positions is None else self.embed_positions(places.within(period, hidden.device))
         code = table if self.spec.positions == "concatenated" else None
         if table is not None and code is None:
             hidden = hidden + table
@@ -250,6 +261,15 @@ def _embedding(spec: AnyModel) -> nn.Module:
             return nn.Linear(spec.inputs, spec.width, bias=False) if spec.embedding == "linear" else nn.Identity()
 
 
+def _body(config: GlassworksConfig) -> GlassworksModel:
+    if not isinstance(config.spec, RecurrentMemorySpec):
+        return GlassworksModel(config)
+    # It builds on this module.
+    from glassworks.models.recurrent_memory import RecurrentMemoryModel
+
+    return RecurrentMemoryModel(config)
+
+
 class GlassworksForCausalLM(GlassworksPreTrainedModel, GenerationMixin):
     """The decoder with its unembedding: trains, generates, saves and loads as any model of the library."""
 
@@ -258,7 +278,7 @@ class GlassworksForCausalLM(GlassworksPreTrainedModel, GenerationMixin):
     def __init__(self, config: GlassworksConfig) -> None:
         super().__init__(config)
         spec = config.token_spec
-        self.model = GlassworksModel(config)
+        self.model = _body(config)
         self.lm_head = nn.Linear(spec.width, spec.vocabulary, bias=False)
         self._is_stateful = self.model._is_stateful
         self.post_init()

@@ -17,10 +17,11 @@ from glassworks.models.folders import check_folder, tokenizer_in
 from glassworks.models.gallery import GALLERY, Entry, located
 from glassworks.models.gallery.keeping import origin_of
 from glassworks.models.gallery.readings import read_gguf
-from glassworks.models.hub import no_tokens
+from glassworks.models.hub import GlassworksForCausalLM, no_tokens
 from glassworks.models.llama2c import read_llama2c, tokenizer_beside
 from glassworks.models.min_gpt import read_min_gpt
 from glassworks.models.pretrained import Wanted, packed, pretrained, pretrained_tokenizer
+from glassworks.models.spec import RecurrentMemorySpec
 from glassworks.tensors.devices import choose_device, choose_dtype
 
 WorldReader = Callable[[dict[str, Any]], Spec | None]
@@ -124,7 +125,13 @@ def _from_folder(folder: Path, wanted: Wanted, world_reader: WorldReader | None)
     if tokenizer is None and tokenizer_in(folder):
         tokenizer = pretrained_tokenizer(str(folder), wanted)
     world = world_reader(task) if world_reader is not None and task is not None else None
-    return Subject.of(model, tokenizer, origin=_origin(folder.resolve()), world=world)
+    origin = _origin(folder.resolve())
+    if isinstance(model, GlassworksForCausalLM) and isinstance(model.config.spec, RecurrentMemorySpec):
+        seen = say(
+            "inside, a text is seen segment by segment, each between two copies of the memory; the last one is shown"
+        )
+        origin = replace(origin, notes=(*origin.notes, seen))
+    return Subject.of(model, tokenizer, origin=origin, world=world)
 
 
 def _origin(folder: Path) -> Origin:

@@ -47,11 +47,18 @@ def places_of(
 def starts_of(
     position_ids: Int[Tensor, "sequence position"] | None, padding: Bool[Tensor, "batch key"] | None, seen: int
 ) -> Bool[Tensor, "sequence position"] | None:
-    """True where a new text begins within or before these tokens; None where they all go on with one text."""
-    if position_ids is None or padding is not None or torch.compiler.is_compiling():
+    """True where a new text begins within or before these tokens; None where they all go on with one text.
+
+    A compiled model cannot ask, and takes every row as one text.
+    """
+    if position_ids is None or torch.compiler.is_compiling():
         return None
     starts = position_ids == 0
-    if seen == 0:
+    if padding is not None:
+        # Padding is counted as places too; a row's first real token begins nothing that was not empty.
+        read = padding.long().cumsum(1)[:, seen:]
+        starts = starts & padding[:, seen:] & (read > 1)
+    elif seen == 0:
         starts[:, 0] = False
     return starts if bool(starts.any()) else None
 

@@ -27,6 +27,12 @@ class Places:
             return self.ids
         return torch.arange(self.start, self.start + self.length, device=device)[None]
 
+    def within(self, period: int | None, device: torch.device) -> "Places":
+        """The same places counted anew after every `period` tokens; as they are for None."""
+        if period is None or (self.ids is None and self.start + self.length <= period):
+            return self
+        return Places(self.start, self.length, self.of(device) % period)
+
 
 class PositionTable(nn.Module):
     """One vector per position: learned, random and frozen (saved, for it is data), or sinusoidal."""

@@ -20,7 +20,8 @@ from transformers import (
 from glassworks.core.errors import BrokenFile, GlassworksError, InvalidInput, NotFound, nearest
 from glassworks.core.text import say
 from glassworks.models.gallery import GALLERY
-from glassworks.models.quiet import no_word_about_ties, quiet_bars
+from glassworks.models.infinify import restored
+from glassworks.models.quiet import no_word_about_gates, no_word_about_ties, quiet_bars
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ def pretrained(source: str, wanted: Wanted) -> Any:
         quantised = dict(config.to_dict().get("quantization_config") or {})
     if quantised:
         raise packed(source, str(quantised.get("quant_method", "?")))
-    with _told(source), quiet_bars(), no_word_about_ties():
-        model, report = _auto_class(config).from_pretrained(
+    with _told(source), quiet_bars(), no_word_about_ties(), no_word_about_gates():
+        found, report = _auto_class(config).from_pretrained(
             source,
             config=config,
             dtype=wanted.dtype,
@@ -65,6 +66,8 @@ def pretrained(source: str, wanted: Wanted) -> Any:
             ),
             right=say("a complete checkpoint; nothing was filled in at random"),
         )
+    with _told(source):
+        model: Any = restored(found.eval(), source, revision=wanted.revision or "main")
     return model.to(wanted.device).eval()
 
 

@@ -19,7 +19,7 @@ class StackSpec(Spec):
     """The layers of a causal decoder: mixing and feed-forward on a residual stream."""
 
     later: ClassVar[frozenset[str]] = frozenset(
-        {"query_key_norm", "query_key_norm_layers", "head_norm", "stream_limit", "weight_scale"}
+        {"query_key_norm", "query_key_norm_layers", "head_norm", "stream_limit", "weight_scale", "position_period"}
     )
 
     width: int = Field(ge=1)
@@ -63,6 +63,8 @@ class StackSpec(Spec):
     positions: PositionKind = "learned"
     """How a token knows its place: a table added to the stream (learned, random and frozen, sinusoidal), rotation, none,
     or a sinusoidal code set beside the stream where the first layer's queries and keys read it (concatenated, mesa.md 3)."""
+    position_period: int | None = Field(default=None, ge=1)
+    """Tokens after which a table of positions begins again, so that it serves texts of any length; never unless given."""
     rotary_layers: tuple[int, ...] | None = None
     """Layers whose queries and keys are rotated; all unless given."""
     rotary_base: float = Field(default=10000.0, gt=1)
@@ -137,12 +139,31 @@ class StackSpec(Spec):
                 say("rotary_layers are named, but positions are {positions}", positions=self.positions),
                 say("positions=rotary, or no rotary_layers"),
             )
+        if self.position_period is not None and self.position_period > self.context:
+            raise ImpossibleValue(
+                say(
+                    "a table of {count} positions has no period of {period}",
+                    count=self.context,
+                    period=self.position_period,
+                ),
+                say("position_period={count} or less", count=self.context),
+            )
         if self.positions == "rotary" and self.width_of_head % 2:
             raise ImpossibleValue(
                 say("a head of width {head_width} cannot be rotated in pairs", head_width=self.width_of_head),
                 say("an even head width"),
             )
         return self
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens after which the positions end; None where they never do."""
+        return self.context if self.has_table and self.position_period is None else None
+
+    @property
+    def has_table(self) -> bool:
+        """Whether places are vectors of a table."""
+        return self.positions in ("learned", "random", "sinusoidal", "concatenated")
 
     @property
     def width_of_head(self) -> int:
@@ -199,6 +220,10 @@ class StackSpec(Spec):
         """Whether queries and keys of a layer are rotated by position before its mixer sees them."""
         return self._is_rotary(layer) and not self.mixer(layer).rotates_inside
 
+    def keeps_keys(self, layer: int) -> bool:
+        """Whether a layer's cache holds the keys and values of the whole text, one by one."""
+        return self.mixer(layer).keeps_keys
+
     @property
     def resets(self) -> bool:
         """Whether every layer can keep texts apart that are packed into one sequence."""
@@ -216,6 +241,62 @@ class TransformerSpec(StackSpec):
     """Number of tokens of the alphabet."""
     tie_output: bool = False
     """Whether the unembedding is the embedding."""
+
+
+class RecurrentMemorySpec(TransformerSpec):
+    """A decoder of tokens read in segments, which hands vectors of its stream from segment to segment.
+
+    The same `memory_tokens` vectors stand before a segment, where its tokens read them, and after it, where they read
+    the segment; what the last layer makes of those behind is the next segment's memory (infini.md 1.1, RMT). The first
+    memory is learned. Places are counted inside memory, segment, memory. The layers are softmax attention, which sees
+    one segment at a time and keeps no more.
+    """
+
+    kind: Literal["recurrent_memory"] = "recurrent_memory"
+    segment: int = Field(default=128, ge=1)
+    """Tokens of a segment."""
+    memory_tokens: int = Field(default=8, ge=1)
+    """Vectors handed on."""
+    unroll: int | None = Field(default=None, ge=1)
+    """Segments that a gradient flows through before it is stopped; all unless given."""
+
+    @model_validator(mode="after")
+    def _check_segment(self) -> "RecurrentMemorySpec":
+        if not all(isinstance(mixer, Softmax) for mixer in self.mixers):
+            raise ImpossibleValue(
+                say("a segment and its memory are read by softmax attention"),
+                say("mixers=softmax; other mixers have a memory of their own and need kind=decoder"),
+            )
+        places = self.segment + 2 * self.memory_tokens
+        if self.has_table and self.context < places:
+            raise ImpossibleValue(
+                say(
+                    "a segment and its memory take {places} places, the table has {context}",
+                    places=places,
+                    context=self.context,
+                ),
+                say("context={places} or more, or positions=rotary", places=places),
+            )
+        if self.position_period is not None:
+            raise ImpossibleValue(
+                say("places begin again with every segment, so they have no period of their own"),
+                say("no position_period"),
+            )
+        return self
+
+    @property
+    def longest(self) -> int | None:
+        """None: places begin again with every segment."""
+        return None
+
+    @property
+    def resets(self) -> bool:
+        """False: texts packed into one sequence would read each other's memory."""
+        return False
+
+    def keeps_keys(self, layer: int) -> bool:
+        """False: keys of a segment are forgotten with it."""
+        return False
 
 
 class VectorSpec(StackSpec):
@@ -246,8 +327,8 @@ class VectorSpec(StackSpec):
         return self
 
 
-AnyModel = Annotated[TransformerSpec | VectorSpec, Field(discriminator="kind")]
-MODEL_SPECS: Shelf[StackSpec] = Shelf("model", TransformerSpec, VectorSpec)
+AnyModel = Annotated[TransformerSpec | RecurrentMemorySpec | VectorSpec, Field(discriminator="kind")]
+MODEL_SPECS: Shelf[StackSpec] = Shelf("model", TransformerSpec, RecurrentMemorySpec, VectorSpec)
 
 
 def read_model_spec(found: object) -> TransformerSpec | VectorSpec:

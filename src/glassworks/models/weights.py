@@ -11,7 +11,7 @@ from glassworks.core.errors import InvalidInput
 from glassworks.core.text import Text, say
 from glassworks.mixers import Softmax
 from glassworks.models.hub import GlassworksConfig, GlassworksForCausalLM
-from glassworks.models.spec import Feedforward, TransformerSpec
+from glassworks.models.spec import Feedforward, RecurrentMemorySpec, TransformerSpec
 
 # GPT-2's names of activations, and ours.
 ACTIVATIONS: dict[str, Feedforward] = {
@@ -233,6 +233,7 @@ def _why_not(spec: TransformerSpec) -> Text | None:
     learned = {spec.query, spec.key, spec.value, spec.output} == {"learned"}
     ordinary = spec.norm_placement == "pre" and spec.final_norm and spec.feedforward_reads == "mixed"
     return _first_false(
+        (not isinstance(spec, RecurrentMemorySpec), say("it hands a memory from segment to segment")),
         (softmax, say("its attention is not softmax")),
         (learned, say("it has projections that are the identity")),
         (ordinary, say("its norms or feed-forwards are wired differently")),

@@ -70,7 +70,9 @@ def train(spec: TrainingSpec, options: TrainingOptions, events: EventLog) -> Tra
         events.emit(TrainingDone(label=options.label, digest=digest, seconds=entry.seconds(), reused=True))
         return Trained(spec, entry.path, entry.history(), entry.seconds(), reused=True)
     if spec.start_from is not None:
-        train(spec.start_from, replace(options, probe=None), events)
+        # Equal specs are kept once, so the stage before must be looked into as its own spec says.
+        is_probed_alike = spec.start_from.probe == spec.probe
+        train(spec.start_from, replace(options, label="", probe=options.probe if is_probed_alike else None), events)
     with entry.lock():
         entry.open()
         run = _Run(spec, options, entry, events)
@@ -187,19 +189,18 @@ class _Run:
         """Loss and logits with sequences read piece by piece; the gradients through the memories are taken on the way."""
         assert isinstance(batch, Batch), "the spec checks that tokens are read"
         assert isinstance(self.model, GlassworksForCausalLM), "a model that reads tokens"
-        kept: list[Tensor] = []
+        kept: dict[int, Tensor] = {}
 
         def share(logits: Tensor, positions: slice) -> Tensor:
-            # A piece that is computed again on the way back must not be kept twice.
-            if len(kept) * piece <= positions.start:
-                kept.append(logits.detach())
+            # Pieces that are read again on the way back come last first.
+            kept[positions.start] = logits.detach()
             return self._share(logits.float(), batch, masks, (part, positions))
 
         total = pieces_loss(
             self.model, batch.inputs[part], piece, share, checkpoint=self.spec.recompute,
             truncate_after=self.spec.truncate_after, written=None if batch.written is None else batch.written[part],
         )  # fmt: skip
-        return total, torch.cat(kept, 1)
+        return total, torch.cat([kept[start] for start in sorted(kept)], 1)
 
     def _pieces(self, batch: AnyBatch) -> list[slice]:
         size, length = batch.inputs.shape[:2]

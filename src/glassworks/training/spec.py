@@ -159,7 +159,7 @@ class TrainingSpec(Spec):
             raise ImpossibleValue(
                 say("sequences of vectors are read whole, not in pieces"), say("no piece, or a world of tokens")
             )
-        if self.piece is not None and any(mixer.keeps_keys for mixer in self.model.mixers):
+        if self.piece is not None and any(self.model.keeps_keys(layer) for layer in range(self.model.depth)):
             raise ImpossibleValue(
                 say("a layer of this model keeps every key; it cannot be read in pieces of bounded memory"),
                 say("mixers whose memory is bounded, such as infini; or no piece"),

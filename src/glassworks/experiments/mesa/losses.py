@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from glassworks.core.text import Text
 from glassworks.evidence.measurements import Label, Measurement
-from glassworks.experiments.curves import stack_histories
+from glassworks.experiments.curves import on_common_steps, stack_histories
 from glassworks.models.hub import VectorTransformer
 from glassworks.models.quiet import quiet_bars
 from glassworks.tasks.base import VectorBatch
@@ -143,20 +143,10 @@ def loss_measurement(name: str, says: Text, curves: Curves, caveats: tuple[Text,
 
 def training_curves(name: str, says: Text, workbench: Workbench) -> Measurement:
     """The losses logged while training: model, seed, step, metric; NaN where a model was not logged at a step."""
-    histories = {
+    histories: dict[tuple[Label, ...], History] = {
         (label, seed): workbench.trained(label, seed).history
         for label in workbench.labels()
         for seed in workbench.seeds
     }
-    steps = sorted({step for history in histories.values() for step in history.steps})
-    filled: dict[tuple[Label, ...], History] = {key: _filled(history, steps) for key, history in histories.items()}
+    filled = on_common_steps(histories)
     return replace(stack_histories(name, says, filled, ("model", "seed"), ("loss/all", "loss")), unit=UNIT)
-
-
-def _filled(history: History, steps: list[int]) -> History:
-    places = {step: i for i, step in enumerate(history.steps)}
-    metrics = {
-        metric: [column[places[step]] if step in places else float("nan") for step in steps]
-        for metric, column in history.metrics.items()
-    }
-    return History(list(steps), metrics)
