@@ -2,7 +2,7 @@
 
 One thread, one sequence of bytes, width 256, 4 heads, 2 layers, segments of 512. Times are of the processor (CPU seconds):
 other work on the machine does not count. The peer is infini-transformer-pytorch 0.2.1, whose forward pass is right
-(infini.md 6.1), at equal multiply-adds (its feed-forward is gated and 682 wide, ours 1024); where it is not installed
+(infini.md 6), at equal multiply-adds (its feed-forward is gated and 682 wide, ours 1024); where it is not installed
 (`pip install infini-transformer-pytorch==0.2.1`), its rows say so. Memory is what a fresh process takes at its peak.
 """
 
@@ -23,7 +23,7 @@ from benchmarks.measure import Ratio, alternate, row
 from benchmarks.mesa import one_thread
 from glassworks.mixers import Infini, Local, MixerSpec, Softmax
 from glassworks.models import GlassworksForCausalLM, TransformerSpec, build_model
-from glassworks.models.pieces import pieces_loss, read_in_pieces
+from glassworks.models.pieces import Reading, pieces_loss, read_in_pieces
 from glassworks.tensors.seeds import Seed
 
 SEGMENT, WIDTH, HEADS, DEPTH = 512, 256, 4, 2
@@ -74,7 +74,7 @@ def training_of(mixer: MixerSpec, bfloat16: bool = False, recompute: bool = Fals
         targets = ids.roll(-1, 1)
         piece = SMALL_PIECE if recompute else PIECE
         with _products(bfloat16):
-            total = pieces_loss(model, ids, piece, lambda x, at: _loss(x, targets[:, at]), checkpoint=recompute)
+            total = pieces_loss(model, ids, Reading(piece, recompute), lambda x, at: _loss(x, targets[:, at]))
         model.zero_grad()
         return float(total) / ids.shape[1]
 

@@ -152,3 +152,24 @@ def test_help_needs_no_torch() -> None:
     done = run_without("torch,transformers,numpy,pydantic", "infinify", "--help")
     assert done.returncode == 0, done.stderr
     assert "--gate-rate" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_python_of_the_guide_can_be_pasted(tmp_path, capsys, monkeypatch) -> None:
+    import re
+    import shutil
+    from pathlib import Path
+
+    page = (Path(__file__).parents[2] / "docs/guide/11-streaming.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    for name in ("stories260K.bin", "tok512.bin"):
+        shutil.copyfile(asset(f"lm/stories260K/{name}"), tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tinystories.txt").write_text("Once upon a time there was a dog. " * 30)
+    gw.infinify("stories260K.bin", "stories-trained", segment=64, progress=False)
+    capsys.readouterr()
+    exec(block, {})
+    printed = capsys.readouterr().out
+    assert "Once upon a time" in printed
+    assert (tmp_path / "elsewhere" / "config.json").is_file()
+    assert (tmp_path / "memory.safetensors").is_file()

@@ -31,7 +31,7 @@ def test_the_right_answer_has_one_everywhere():
 
 
 def test_the_overall_score_reproduces_a_row_of_the_paper():
-    # infini.md 2.5: 40.0, 8.8, 17.9 give 18.5. The table's overall is the geometric mean of the means.
+    # infini.md 2: 40.0, 8.8, 17.9 give 18.5. The table's overall is the geometric mean of the means.
     scores = mean_rouge(["a b c", "x y"], ["a b d", "x y"])
     assert scores["rouge1"] == pytest.approx((2 / 3 + 1) / 2)
     assert scores["rouge2"] == pytest.approx((1 / 2 + 1) / 2)

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from glassworks.core.errors import InvalidInput
 from glassworks.mixers import Infini, Linear, Softmax
 from glassworks.models import GlassworksForCausalLM, TransformerSpec, build_model
-from glassworks.models.pieces import pieces_loss, read_in_pieces
+from glassworks.models.pieces import Reading, pieces_loss, read_in_pieces
 from glassworks.tensors.seeds import Seed
 
 SPEC = TransformerSpec(
@@ -50,7 +50,7 @@ def test_loss_and_gradients_are_those_of_one_pass(checkpoint: bool, piece: int) 
     whole = loss(model(IDS, written=WRITTEN).logits, slice(None))
     whole.backward()
     expected = gradients(model)
-    total = pieces_loss(model, IDS, piece, loss, checkpoint=checkpoint, written=WRITTEN)
+    total = pieces_loss(model, IDS, Reading(piece, checkpoint), loss, WRITTEN)
     assert not total.requires_grad
     assert_close(total, whole.detach(), rtol=1e-9, atol=1e-11)
     found = gradients(model)
@@ -63,7 +63,7 @@ def test_truncated_gradients_end_at_the_truncation() -> None:
     model = built()
     found = []
     for checkpoint in (True, False):
-        pieces_loss(model, IDS, 4, loss, checkpoint=checkpoint, truncate_after=2)
+        pieces_loss(model, IDS, Reading(4, checkpoint, truncate_after=2), loss)
         found.append(gradients(model))
     for name, gradient in found[0].items():
         assert_close(found[1][name], gradient, rtol=1e-9, atol=1e-11, msg=name)
@@ -84,7 +84,7 @@ def test_truncated_gradients_end_at_the_truncation() -> None:
 def test_without_backward_nothing_is_added_and_pieces_hand_on_their_memories() -> None:
     model = built()
     with torch.no_grad():
-        total = pieces_loss(model, IDS, 4, loss, backward=False)
+        total = pieces_loss(model, IDS, Reading(4), loss, backward=False)
         whole = model(IDS).logits
         pieces = list(read_in_pieces(model, IDS, 4))
         assert_close(torch.cat([p.logits for p in pieces], 1), whole, rtol=1e-9, atol=1e-11)
@@ -102,17 +102,17 @@ def test_each_piece_is_asked_for_its_loss_once_and_one_piece_of_activations_is_k
         asked.append(positions.start)
         return loss(logits, positions)
 
-    pieces_loss(model, IDS, 8, counting)
+    pieces_loss(model, IDS, Reading(8), counting)
     assert asked == [8, 0]
 
 
 def test_a_model_that_keeps_every_key_is_refused() -> None:
     keeps = built(SPEC.replaced("mixers", [Softmax().to_json()]))
     with pytest.raises(InvalidInput, match="keeps every key"):
-        pieces_loss(keeps, IDS, 8, loss)
+        pieces_loss(keeps, IDS, Reading(8), loss)
     with pytest.raises(InvalidInput, match="0 tokens"):
-        pieces_loss(built(), IDS, 0, loss)
+        pieces_loss(built(), IDS, Reading(0), loss)
     with pytest.raises(InvalidInput, match="no tokens"):
-        pieces_loss(built(), IDS[:, :0], 4, loss)
+        pieces_loss(built(), IDS[:, :0], Reading(4), loss)
     with pytest.raises(InvalidInput, match="0 pieces"):
-        pieces_loss(built(), IDS, 4, loss, truncate_after=0)
+        pieces_loss(built(), IDS, Reading(4, truncate_after=0), loss)

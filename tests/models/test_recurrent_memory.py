@@ -21,7 +21,7 @@ from glassworks.models import (
     build_model,
 )
 from glassworks.models.load import load
-from glassworks.models.pieces import pieces_loss
+from glassworks.models.pieces import Reading, pieces_loss
 from glassworks.models.weights import to_transformers
 from glassworks.tasks import Bigram
 from glassworks.tensors.seeds import Seed
@@ -104,7 +104,7 @@ def test_gradients_flow_through_as_many_segments_as_asked(unroll: int | None, fi
 def test_reading_in_pieces_gives_the_same_gradients() -> None:
     whole, pieces = built().train(), built().train()
     whole(IDS, use_cache=False).logits.square().sum().backward()
-    pieces_loss(pieces, IDS, 6, lambda logits, _: logits.square().sum())
+    pieces_loss(pieces, IDS, Reading(6), lambda logits, _: logits.square().sum())
     for (name, one), other in zip(whole.named_parameters(), pieces.parameters(), strict=True):
         assert one.grad is not None, name
         assert_close(other.grad, one.grad, rtol=1e-9, atol=1e-11)

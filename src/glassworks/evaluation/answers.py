@@ -52,7 +52,7 @@ def order_overlap(answer: str, right: str) -> Overlap:
 
 
 def rouge(answer: str, right: str) -> dict[str, float]:
-    """F1 of ROUGE-1, ROUGE-2 and ROUGE-L, and "overall", their geometric mean (infini.md 2.5)."""
+    """F1 of ROUGE-1, ROUGE-2 and ROUGE-L, and "overall", their geometric mean (infini.md 2)."""
     scores = {
         "rouge1": word_overlap(answer, right).f1,
         "rouge2": word_overlap(answer, right, run=2).f1,

@@ -108,9 +108,8 @@ class _Product(torch.autograd.Function):
 
 class _Recall(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, local: Tensor, q: Tensor, total: Tensor, normaliser: Tensor, keep: Tensor, share: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, *given: Tensor) -> Tensor:
+        local, q, total, normaliser, keep, share = given
         silent = q.shape[1] - total.shape[1]
         read = _sigma(q[:, silent:])
         rows = _by_group(read, total)

@@ -125,13 +125,13 @@ class Layout:
         row = torch.arange(len(last), device=last.device)
         empty = torch.arange(most, device=last.device) >= filled[:, None]
 
-        def taken(x: Tensor) -> Tensor:
+        def kept(x: Tensor) -> Tensor:
             found = x[row, last][:, :, :most]
             return found.masked_fill(empty[:, None] if x.dim() == 4 else empty[:, None, :, None], 0)
 
         level = not compiling and not bool(empty.any())
-        write = None if part.write is None else taken(part.write)
-        return SegmentMemory(taken(part.k), taken(part.v), write, None if level else filled)
+        write = None if part.write is None else kept(part.write)
+        return SegmentMemory(kept(part.k), kept(part.v), write, None if level else filled)
 
 
 def cut(
@@ -231,8 +231,8 @@ def _one_step(q: Tensor, whole: tuple[Tensor, Tensor, Tensor | None], filled: Te
     order = torch.arange(keys, device=k.device).expand(len(k), -1).clone()
     order.scatter_(1, filled[:, None], keys - 1)
     empty = torch.arange(keys, device=k.device) > filled[:, None]
-    k, v = _taken(k, order, empty), _taken(v, order, empty)
-    write = None if write is None else _taken(write, order, empty)
+    k, v = taken(k, order, empty), taken(v, order, empty)
+    write = None if write is None else taken(write, order, empty)
     held = filled + 1
     full = (held == length)[:, None]
     part = replace(_part((q, k, v), write, 1, full=False), full=full, held=held)
@@ -268,11 +268,11 @@ def _grid(q: Tensor, whole: tuple[Tensor, Tensor, Tensor | None], gates: Gates, 
         fresh = torch.zeros(batch, count + 1, dtype=torch.bool, device=k.device)
         fresh = fresh.scatter(1, torch.where(starts, segment, count), True)[:, :count]
     grid = (
-        _taken(q, (order - known).clamp(min=0), empty | (order < known)),
-        _taken(k, order, empty),
-        _taken(v, order, empty),
+        taken(q, (order - known).clamp(min=0), empty | (order < known)),
+        taken(k, order, empty),
+        taken(v, order, empty),
     )
-    part = _part(grid, None if write is None else _taken(write, order, empty), count, full=False)
+    part = _part(grid, None if write is None else taken(write, order, empty), count, full=False)
     full = ~empty.unflatten(1, (count, length)).any(2)
     last = segment[:, -1].clamp(min=0)
     # Of what comes after the last real token, place and segment are those of that token.
@@ -281,7 +281,7 @@ def _grid(q: Tensor, whole: tuple[Tensor, Tensor, Tensor | None], gates: Gates, 
     return Layout((replace(part, full=full, fresh=fresh),), length, tokens, laid)
 
 
-def _taken(x: Tensor, order: Tensor, empty: Tensor) -> Tensor:
+def taken(x: Tensor, order: Tensor, empty: Tensor) -> Tensor:
     """Tokens (batch head token, or with a width) in another order; zeros, which hold no NaN, at empty places."""
     if x.dim() == 3:
         return x.gather(2, order[:, None].expand(-1, x.shape[1], -1)).masked_fill(empty[:, None], 0)

@@ -13,6 +13,7 @@ from glassworks.mixers.bands import read_keys, rotation_kind, turned
 from glassworks.mixers.base import Gates, Heads, Memory, Mixed, Mixer, MixerSpec, foreign_memory, real_tokens
 from glassworks.mixers.chunks import precise_kind
 from glassworks.mixers.rotation import Rotation
+from glassworks.mixers.segments import taken
 
 # Queries of one block at least: with blocks as short as a window of 16 the products are too small to be fast.
 SHORTEST_BLOCK = 64
@@ -120,9 +121,9 @@ class SlidingWindowMixer(Mixer):
         order = real.long().argsort(dim=1, descending=True, stable=True)
         count = real.sum(1)
         empty = torch.arange(tokens, device=k.device) >= count[:, None]
-        k, v = _taken(k, order, empty), _taken(v, order, empty)
+        k, v = taken(k, order, empty), taken(v, order, empty)
         q = F.pad(q, (0, 0, tokens - queries, 0))
-        out = self._read(_taken(q, order, empty), k, v)
+        out = self._read(taken(q, order, empty), k, v)
         back = order.argsort(dim=1)[:, tokens - queries :]
         out = out.gather(2, back[:, None, :, None].expand(-1, out.shape[1], -1, out.shape[3]))
         return Mixed(out=out, memory=self._kept_of_each(k, v, count) if remember else None)
@@ -146,7 +147,7 @@ class SlidingWindowMixer(Mixer):
         filled = count.clamp(max=most)
         empty = slot >= filled[:, None]
         level = not torch.compiler.is_compiling() and bool((filled == kept).all())
-        return WindowMemory(_taken(k, order, empty), _taken(v, order, empty), None if level else filled)
+        return WindowMemory(taken(k, order, empty), taken(v, order, empty), None if level else filled)
 
     def _read(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Each query's average; keys begin with the sinks, queries stand at the last keys."""
@@ -242,9 +243,3 @@ def _all_real(k: Tensor, new: int, real: Tensor | None, filled: Tensor | None) -
     if real is not None:
         whole[:, kept:] = real
     return whole
-
-
-def _taken(x: Tensor, order: Tensor, empty: Tensor) -> Tensor:
-    """Tokens in another order, and zeros, which hold no NaN, at the empty places."""
-    found = x.gather(2, order[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
-    return found.masked_fill(empty[:, None, :, None], 0)

@@ -46,29 +46,37 @@ def read_in_pieces(
         yield Piece(positions, logits, memories)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How a sequence is cut for its gradients."""
+
+    piece: int
+    """Tokens that pass through all layers at a time."""
+    checkpoint: bool = True
+    """A first pass keeps nothing but the memories between pieces, and each piece is read again on the way back, the last
+    one first: memory is bounded by one piece and those memories. Else all activations are kept."""
+    truncate_after: int | None = None
+    """Gradients flow through the memories over so many pieces at a time; over all of them unless given."""
+
+
 def pieces_loss(
     model: GlassworksForCausalLM,
     inputs: Int[Tensor, "batch position"],
-    piece: int,
+    reading: Reading,
     loss: PieceLoss,
-    *,
-    checkpoint: bool = True,
-    truncate_after: int | None = None,
     written: Float[Tensor, "batch position"] | None = None,
     backward: bool = True,
 ) -> Float[Tensor, ""]:
     """The sum of `loss(logits of a piece, its positions)` over all pieces, detached; its gradients are added to the weights.
 
-    Gradients flow through the memories over all pieces, or over `truncate_after` of them at a time. With `checkpoint` a
-    first pass keeps nothing but the memories between pieces, and each piece is read again on the way back, the last one
-    first: memory is bounded by one piece and those memories. `loss` is asked once for each piece, in either order.
-    Raises InvalidInput for a model with a layer that keeps all keys.
+    `loss` is asked once for each piece, the last one first where pieces are read twice. Raises InvalidInput for a model
+    with a layer that keeps all keys.
     """
     source = _Source(model, inputs, written, loss)
-    positions = _cut(inputs.shape[1], piece)
+    positions = _cut(inputs.shape[1], reading.piece)
     if not positions:
         raise InvalidInput(say("no tokens to read"), right=say("at least one token"))
-    span = len(positions) if truncate_after is None else truncate_after
+    span = len(positions) if reading.truncate_after is None else reading.truncate_after
     if span < 1:
         raise InvalidInput(
             say("gradients through {pieces} pieces at a time", pieces=span),
@@ -78,7 +86,7 @@ def pieces_loss(
     total = torch.zeros((), device=inputs.device)
     for first in range(0, len(positions), span):
         group = positions[first : first + span]
-        if backward and checkpoint:
+        if backward and reading.checkpoint:
             share, memories = source.read_twice(group, memories)
         else:
             share, memories = source.read_once(group, memories, backward)

@@ -21,7 +21,7 @@ FACT = ("{name} has ", ". ")
 
 
 class Facts(HaystackTask):
-    """Texts that give each of some people a random number, somewhere, and ask for all of them at the end (infini.md 2.6).
+    """Texts that give each of some people a random number, somewhere, and ask for all of them at the end (infini.md 2).
 
     The people stand in random order in the text, and their facts are listed at its end in the order of the alphabet:
     "Ada has 482. Ben has 113. ". Names are given, numbers are asked for: "key" marks the positions whose target is a

@@ -99,7 +99,7 @@ class HaystackTask(TokenTask):
     """Bytes of a segment (N), as the model's mixers cut them; segments count from the start of the text."""
     virtual: float = Field(default=0.0, ge=0, le=12)
     """Segments of filler alone count 10^u times in memories that add up, u uniform in 0 .. virtual for each text: a
-    short text stands for a long one (infini.md 7.2)."""
+    short text stands for a long one (infini.md 7)."""
 
     @property
     def vocabulary(self) -> int:

@@ -1,4 +1,4 @@
-"""Continual pre-training of a decoder with a memory: it learns to use on a text what it was given (infini.md 2.3, 4.1)."""
+"""Continual pre-training of a decoder with a memory: it learns to use on a text what it was given (infini.md 2, 4.1)."""
 
 import time
 from collections.abc import Generator, Mapping

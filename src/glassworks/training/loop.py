@@ -20,7 +20,7 @@ from glassworks.core.events import CheckpointSaved, EventLog, StepDone, Stopped,
 from glassworks.core.files import writing
 from glassworks.core.text import Text, say
 from glassworks.models.hub import GlassworksForCausalLM
-from glassworks.models.pieces import pieces_loss
+from glassworks.models.pieces import Reading, pieces_loss
 from glassworks.models.quiet import quiet_bars
 from glassworks.models.transformer import build_model
 from glassworks.tasks.base import Batch
@@ -196,10 +196,9 @@ class _Run:
             kept[positions.start] = logits.detach()
             return self._share(logits.float(), batch, masks, (part, positions))
 
-        total = pieces_loss(
-            self.model, batch.inputs[part], piece, share, checkpoint=self.spec.recompute,
-            truncate_after=self.spec.truncate_after, written=None if batch.written is None else batch.written[part],
-        )  # fmt: skip
+        reading = Reading(piece, self.spec.recompute, self.spec.truncate_after)
+        written = None if batch.written is None else batch.written[part]
+        total = pieces_loss(self.model, batch.inputs[part], reading, share, written)
         return total, torch.cat([kept[start] for start in sorted(kept)], 1)
 
     def _pieces(self, batch: AnyBatch) -> list[slice]:

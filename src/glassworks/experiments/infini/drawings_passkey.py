@@ -40,7 +40,7 @@ from glassworks.figures import (
 CHANCE = Reference(say("guessing"), 0.1)
 TRAINED_UP_TO = Reference(say("training length"), float(TRAINED), "vertical")
 SHARES = (0.0, 1.05)
-_COMPARED = ("linear", "window", "gated linear", "mesa", "transformer-xl", "local")
+_COMPARED = ("linear", "window", "gated linear", "mesa")
 
 
 def _maps(evidence: Evidence) -> list[Figure]:
@@ -125,7 +125,7 @@ def _comparators(evidence: Evidence) -> list[Figure]:
         share_series(found.at(model=model), model_name(model), "length", STYLES.get(model))
         for model in known_labels(found, "model", _COMPARED)
     ]
-    axes = Axes(LENGTH, ACCURACY, y_range=SHARES, x_scale="log", references=(CHANCE, TRAINED_UP_TO))
+    axes = Axes(LENGTH, ACCURACY, y_range=SHARES, x_scale="log", references=(CHANCE,))
     return [curves(heading, series, axes)]
 
 
