@@ -106,7 +106,7 @@ def peer_of(rule: str, trains: bool) -> Work | None:
         if trains:
             total.backward()
             model.zero_grad()
-        return float(total) / ids.shape[1]
+        return float(total.detach()) / ids.shape[1]
 
     return work
 
