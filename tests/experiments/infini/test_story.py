@@ -13,6 +13,7 @@ from glassworks.report.render import render
 from tests.experiments.infini.infini_numbers import capacity, drawn, everything, keys, repeats, sizes
 
 STUDY = SimpleNamespace(
+    passkey_segment=64,
     depth=3,
     width=128,
     text_steps=200,
