@@ -8,8 +8,8 @@ from glassworks.models.hub import (
     VectorTransformer,
     register,
 )
-from glassworks.models.recurrent_memory import RecurrentMemoryModel
 from glassworks.models.memory_files import StreamMemory, load_memory
+from glassworks.models.recurrent_memory import RecurrentMemoryModel
 from glassworks.models.spec import AnyModel, RecurrentMemorySpec, StackSpec, TransformerSpec, VectorSpec
 from glassworks.models.transformer import build_model
 
