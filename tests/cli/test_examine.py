@@ -141,6 +141,7 @@ def test_without_a_world_what_cannot_be_read_is_left_out_with_its_reason():
     assert any("memory_recall" in limit.en for limit in found.page().limits)
 
 
+@pytest.mark.slow
 def test_a_model_of_ours_is_examined_in_bfloat16(folder, tmp_path, capsys):
     assert main(["examine", str(folder), "--dtype", "bfloat16", "--json", "--out", str(tmp_path)]) == 0
     found = json.loads(capsys.readouterr().out)

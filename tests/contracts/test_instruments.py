@@ -47,7 +47,11 @@ def check(instrument: Instrument, subject: Subject, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", LOOKS)
-@pytest.mark.parametrize("family", FOUR)
+@pytest.mark.parametrize(
+    # One decoder and one encoder at every turn; the others with the slow tests.
+    "family",
+    [pytest.param(family, marks=() if family in ("llama", "bert") else pytest.mark.slow) for family in FOUR],
+)
 def test_it_works_on_public_families_untouched(family: str, kind: str, tmp_path: Path) -> None:
     reason = DOES_NOT_FIT.get((family, kind))
     with nullcontext() if reason is None else pytest.raises(InvalidInput, match=reason):

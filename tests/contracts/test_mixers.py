@@ -58,7 +58,14 @@ SHOWN: set[type[MixerSpec]] = {type(spec) for spec in VARIANTS if spec.rotates_i
 DEFAULTS = [variant() for variant in MIXERS if variant not in SHOWN]
 
 pytestmark = pytest.mark.parametrize("spec", DEFAULTS + VARIANTS, ids=named)
-each_size = pytest.mark.parametrize("heads", SIZES, ids=lambda h: f"{h.query_heads}q{h.kv_heads}kv")
+# Heads of their own and grouped, turned ones at every turn; the others with the slow tests.
+each_size = pytest.mark.parametrize(
+    "heads",
+    [
+        pytest.param(h, id=f"{h.query_heads}q{h.kv_heads}kv", marks=() if h.kv_heads in (2, 4) else pytest.mark.slow)
+        for h in SIZES
+    ],
+)
 
 
 def reference(spec: MixerSpec, qkv: tuple[Tensor, Tensor, Tensor], heads: Heads) -> Tensor:

@@ -62,7 +62,7 @@ def mixed(spec: Mesa, given: tuple[Tensor, ...], cut_at: int | None = None) -> t
 
 
 @each_form
-@pytest.mark.parametrize("tokens", [1, 5])
+@pytest.mark.parametrize("tokens", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_gradients_equal_finite_differences(spec: Mesa, tokens: int) -> None:
     def work(*given: Tensor) -> tuple[Tensor, ...]:
         out, normal, cross = mixed(spec, given)
