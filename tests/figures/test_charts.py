@@ -223,3 +223,12 @@ def test_one_cell_and_one_row_draw() -> None:
 
     one = Dot("a", Interval(1.0, float("nan"), float("nan"), 1))
     assert dots(heading("d"), [one], Axes("x", "", references=(Reference("chance", 0.5),))).svg()
+
+
+def test_a_curve_counts_only_the_seeds_it_was_measured_with():
+    values = np.array([[1.0, 2.0, 3.0], [np.nan] * 3, [np.nan] * 3])
+    coords = {"seed": (0, 1, 2), "step": (0, 1, 2)}
+    part = Measurement("loss", say("loss"), values, ("seed", "step"), coords, "nats")
+    found = series_of(part, say("loss"))
+    assert found.seeds == 1
+    assert list(found.mean) == [1.0, 2.0, 3.0]

@@ -93,7 +93,9 @@ def series_of(measurement: Measurement, label: Label, dim: str = "step", style: 
         return Series(label, x, measurement.values, style=style)
     axis = measurement.dims.index("seed")
     mean, low, high = band_over_seeds(measurement.values, axis)
-    return Series(label, x, mean, low, high, seeds=len(measurement.seeds), style=style)
+    # Seeds that were not measured for this curve are not among those that it is a mean of.
+    measured = np.isfinite(np.moveaxis(measurement.values, axis, -1)).reshape(-1, len(measurement.seeds)).any(0)
+    return Series(label, x, mean, low, high, seeds=int(measured.sum()), style=style)
 
 
 def curves(heading: Heading, series: Sequence[Series], axes: Axes, height: int = 360) -> Figure:

@@ -188,7 +188,7 @@ def _training(evidence: Evidence) -> list[Figure]:
         Heading(
             "passkey-training-others",
             say("Other layers while they learn the task"),
-            say("Loss of each fresh batch in the last of their stages."),
+            say("Loss of each fresh batch; one stage, as long as the first of the recipe."),
         ),
     )
     drawn = (
