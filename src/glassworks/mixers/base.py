@@ -68,6 +68,18 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Sight:
+    """What softmax attention looks at beyond the past, and what is added to its scores."""
+
+    ahead: bool = False
+    """Whether every query sees every key, later ones included (encoders, and looks across at a source)."""
+    prefix: Int[Tensor, " batch"] | None = None
+    """Tokens at the beginning of each sequence, padding in front not counted, that see each other both ways; None: none."""
+    bias: Float[Tensor, "sequence head query key"] | None = None
+    """Added to the scaled scores; one row for all sequences, or one for each."""
+
+
+@dataclass(frozen=True)
 class Gates:
     """What each token may do: be read at all (real), keep the past (keep), write its pair (write), begin a text (starts)."""
 
@@ -79,6 +91,8 @@ class Gates:
     """At least 0: the strength with which the token's pair is written; None writes all in full (1)."""
     starts: Bool[Tensor, "batch key"] | None = None
     """True where a new text begins: neither its first token nor a later one reads anything before it; None: nowhere."""
+    sight: Sight | None = None
+    """What softmax attention sees beside the past; None: the past alone. Other mixers refuse it."""
 
     def first(self, tokens: int) -> "Gates":
         """The gates of the first tokens only."""
@@ -90,7 +104,7 @@ class Gates:
 
     def _between(self, tokens: slice) -> "Gates":
         each = (self.real, self.keep, self.write, self.starts)
-        return Gates(*(None if gate is None else gate[..., tokens] for gate in each))
+        return Gates(*(None if gate is None else gate[..., tokens] for gate in each), sight=self.sight)
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,23 @@ from glassworks.models.hub import (
 )
 from glassworks.models.memory_files import StreamMemory, load_memory
 from glassworks.models.recurrent_memory import RecurrentMemoryModel
-from glassworks.models.spec import AnyModel, RecurrentMemorySpec, StackSpec, TransformerSpec, VectorSpec
+from glassworks.models.spec import (
+    AnyModel,
+    EncoderDecoderSpec,
+    EncoderSpec,
+    RecurrentMemorySpec,
+    StackSpec,
+    TransformerSpec,
+    VectorSpec,
+)
 from glassworks.models.transformer import build_model
 
 register()
 
 __all__ = [
     "AnyModel",
+    "EncoderDecoderSpec",
+    "EncoderSpec",
     "GlassworksConfig",
     "GlassworksForCausalLM",
     "GlassworksModel",

@@ -14,7 +14,7 @@ from glassworks.mixers import Gates, Memory, attention_map
 from glassworks.mixers.rotation import Rotation
 from glassworks.models.cache import memory_layer
 from glassworks.models.norms import RootMeanSquareNorm
-from glassworks.models.spec import Projection, StackSpec
+from glassworks.models.stack import Projection, StackSpec
 
 # Where gates start: a memory that keeps 1 - 1/150 of itself from token to token, pairs written at half strength.
 KEEP_START, WRITE_START = 5.0, 0.0

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from glassworks.models.spec import Feedforward, StackSpec
+from glassworks.models.stack import Feedforward, StackSpec
 
 
 class LinearMap(nn.Module):

@@ -1,246 +1,102 @@
-"""What a decoder is made of: the stack of layers, and the decoders of tokens and of vectors around it."""
+"""What a model is made of: decoders of tokens and of vectors, encoders, and encoder-decoders around the same stack."""
 
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from glassworks.core.shelf import Shelf
-from glassworks.core.spec import ImpossibleValue, Spec
-from glassworks.core.text import say
-from glassworks.mixers import AnyMixer, Heads, Softmax
-
-Feedforward = Literal["none", "linear", "relu", "gelu", "gelu_tanh", "swiglu"]
-Projection = Literal["learned", "identity"]
-Norm = Literal["none", "layer", "rms"]
-PositionKind = Literal["none", "learned", "random", "sinusoidal", "rotary", "concatenated"]
-
-
-class StackSpec(Spec):
-    """The layers of a causal decoder: mixing and feed-forward on a residual stream."""
-
-    later: ClassVar[frozenset[str]] = frozenset(
-        {"query_key_norm", "query_key_norm_layers", "head_norm", "stream_limit", "weight_scale", "position_period"}
-    )
-
-    width: int = Field(ge=1)
-    """Numbers in the residual stream."""
-    depth: int = Field(ge=0)
-    """Number of layers."""
-    heads: int = Field(default=4, ge=1)
-    """Query heads of each layer."""
-    kv_heads: int | None = Field(default=None, ge=1)
-    """Key-value heads, shared by query heads in equal groups; as many as query heads unless given."""
-    head_width: int | None = Field(default=None, ge=1)
-    """Numbers per head; width / heads unless given."""
-    context: int = Field(default=256, ge=1)
-    """Longest sequence, in tokens."""
-    mixers: tuple[AnyMixer, ...] = (Softmax(),)
-    """How tokens exchange information: one for all layers, or one per layer."""
-    query: Projection = "learned"
-    """Map from the stream to queries; identity uses the stream itself."""
-    key: Projection = "learned"
-    """Map from the stream to keys."""
-    value: Projection = "learned"
-    """Map from the stream to values."""
-    output: Projection = "learned"
-    """Map from the mixed values back to the stream."""
-    bias: bool = False
-    """Whether projections and feed-forward maps add a learned constant."""
-    norm: Norm = "layer"
-    """Normalisation: none, layer norm (with gain and offset), or root mean square (with gain)."""
-    norm_placement: Literal["pre", "post"] = "pre"
-    """Before each part of a layer, or after its result is added to the stream."""
-    norm_epsilon: float = Field(default=1e-5, gt=0)
-    """Added to the variance inside the norm."""
-    final_norm: bool = True
-    """A norm before the unembedding, where there are norms at all."""
-    feedforward: tuple[Feedforward, ...] = ("relu",)
-    """The map of each token by itself: one kind for all layers, or one per layer."""
-    feedforward_width: int | None = Field(default=None, ge=1)
-    """Hidden numbers of the feed-forward; 4 x width unless given."""
-    feedforward_reads: Literal["mixed", "block_input"] = "mixed"
-    """What the feed-forward reads: the stream after mixing, or the stream as the layer received it."""
-    positions: PositionKind = "learned"
-    """How a token knows its place: a table added to the stream (learned, random and frozen, sinusoidal), rotation, none,
-    or a sinusoidal code set beside the stream where the first layer's queries and keys read it (concatenated, mesa.md 3)."""
-    position_period: int | None = Field(default=None, ge=1)
-    """Tokens after which a table of positions begins again, so that it serves texts of any length; never unless given."""
-    rotary_layers: tuple[int, ...] | None = None
-    """Layers whose queries and keys are rotated; all unless given."""
-    rotary_base: float = Field(default=10000.0, gt=1)
-    """Base of the rotation's wavelengths."""
-    embedding_scale: float = Field(default=1.0, gt=0)
-    """Standard deviation of token embeddings and of learned or random positions at the start."""
-    score_scale: Literal["inverse_sqrt", "none", "softmax_only", "inverse_sqrt_width"] = "inverse_sqrt"
-    """Factor on query-key products: 1/sqrt(head width), 1, the former for softmax mixers and 1 for all others, or
-    1/sqrt(width), as the Infini-attention paper prints it (infini.md 1)."""
-    query_key_norm: Literal["none", "l2"] = "none"
-    """Whether queries and keys are divided by their length, head by head, before they are mixed."""
-    query_key_norm_layers: tuple[int, ...] | None = None
-    """Layers where they are; all unless given."""
-    head_norm: bool = False
-    """A root mean square norm (with gain) of each head's result before the output map, as MesaNet has it."""
-    stream_limit: float | None = Field(default=None, gt=0)
-    """Largest absolute number in the stream after a layer; what exceeds it is cut off (mesa.md 3)."""
-    weight_scale: float | None = Field(default=None, gt=0)
-    """Standard deviation of all maps at the start; PyTorch's uniform default unless given."""
-
-    @model_validator(mode="after")
-    def _check_heads(self) -> "StackSpec":
-        if self.head_width is None and self.width % self.heads:
-            raise ImpossibleValue(
-                say("{heads} heads do not divide width {width}", heads=self.heads, width=self.width),
-                say("one of {known} heads, or a head_width", known=_divisors(self.width)),
-            )
-        kv_heads = self.kv_heads or self.heads
-        if self.heads % kv_heads:
-            raise ImpossibleValue(
-                say(
-                    "{kv_heads} key-value heads do not divide {heads} heads",
-                    kv_heads=kv_heads,
-                    heads=self.heads,
-                ),
-                say("one of {known} key-value heads", known=_divisors(self.heads)),
-            )
-        for name, choice, heads in (
-            ("query", self.query, self.heads),
-            ("key", self.key, kv_heads),
-            ("value", self.value, kv_heads),
-            ("output", self.output, self.heads),
-        ):
-            if choice == "identity" and heads * self.width_of_head != self.width:
-                raise ImpossibleValue(
-                    say(
-                        "{name} cannot be the identity: {heads} heads of {head_width} are not width {width}",
-                        name=name,
-                        heads=heads,
-                        head_width=self.width_of_head,
-                        width=self.width,
-                    ),
-                    say("{name}=learned, or heads that fill the width", name=name),
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _check_layers(self) -> "StackSpec":
-        for name, given in (("mixers", len(self.mixers)), ("feedforward", len(self.feedforward))):
-            if given not in (1, self.depth):
-                raise ImpossibleValue(
-                    say("{given} {name} for {depth} layers", given=given, name=name, depth=self.depth),
-                    say("one for all layers, or {depth}", depth=self.depth),
-                )
-        for layer in (*(self.rotary_layers or ()), *(self.query_key_norm_layers or ())):
-            if not 0 <= layer < self.depth:
-                raise ImpossibleValue(
-                    say("there is no layer {layer}", layer=layer), say("layers from 0 to {last}", last=self.depth - 1)
-                )
-        if self.rotary_layers is not None and self.positions != "rotary":
-            raise ImpossibleValue(
-                say("rotary_layers are named, but positions are {positions}", positions=self.positions),
-                say("positions=rotary, or no rotary_layers"),
-            )
-        if self.position_period is not None and self.position_period > self.context:
-            raise ImpossibleValue(
-                say(
-                    "a table of {count} positions has no period of {period}",
-                    count=self.context,
-                    period=self.position_period,
-                ),
-                say("position_period={count} or less", count=self.context),
-            )
-        if self.positions == "rotary" and self.width_of_head % 2:
-            raise ImpossibleValue(
-                say("a head of width {head_width} cannot be rotated in pairs", head_width=self.width_of_head),
-                say("an even head width"),
-            )
-        return self
-
-    @property
-    def longest(self) -> int | None:
-        """Tokens after which the positions end; None where they never do."""
-        return self.context if self.has_table and self.position_period is None else None
-
-    @property
-    def has_table(self) -> bool:
-        """Whether places are vectors of a table."""
-        return self.positions in ("learned", "random", "sinusoidal", "concatenated")
-
-    @property
-    def width_of_head(self) -> int:
-        """Numbers per head, given or derived."""
-        return self.head_width or self.width // self.heads
-
-    @property
-    def width_of_feedforward(self) -> int:
-        """Hidden numbers of the feed-forward, given or derived."""
-        return self.feedforward_width or 4 * self.width
-
-    @property
-    def sizes(self) -> Heads:
-        """What the mixer of the first layer is built for; the numbers of heads are those of every layer."""
-        return self.sizes_of(0)
-
-    def sizes_of(self, layer: int) -> Heads:
-        """What the mixer of a layer is built for."""
-        mixer = self.mixer(layer)
-        match self.score_scale:
-            case "inverse_sqrt_width":
-                scale = self.width**-0.5
-            case "none":
-                scale = 1.0
-            case choice:
-                is_scaled = choice == "inverse_sqrt" or mixer.uses_softmax
-                scale = self.width_of_head**-0.5 if is_scaled else 1.0
-        base = self.rotary_base if mixer.rotates_inside and self._is_rotary(layer) else None
-        return Heads(self.heads, self.kv_heads or self.heads, self.width_of_head, float(scale), base)
-
-    @property
-    def has_final_norm(self) -> bool:
-        """Whether a norm stands before the unembedding."""
-        return self.final_norm and self.norm != "none"
-
-    def mixer(self, layer: int) -> AnyMixer:
-        """The mixer of a layer."""
-        return self.mixers[layer if len(self.mixers) > 1 else 0]
-
-    def feedforward_of(self, layer: int) -> Feedforward:
-        """The feed-forward of a layer."""
-        return self.feedforward[layer if len(self.feedforward) > 1 else 0]
-
-    def normalises(self, layer: int) -> bool:
-        """Whether queries and keys of a layer are divided by their length."""
-        layers = self.query_key_norm_layers
-        return self.query_key_norm == "l2" and (layers is None or layer in layers)
-
-    def reads_code(self, layer: int) -> bool:
-        """Whether queries and keys of a layer read a position code beside the stream."""
-        return self.positions == "concatenated" and layer == 0
-
-    def rotates(self, layer: int) -> bool:
-        """Whether queries and keys of a layer are rotated by position before its mixer sees them."""
-        return self._is_rotary(layer) and not self.mixer(layer).rotates_inside
-
-    def keeps_keys(self, layer: int) -> bool:
-        """Whether a layer's cache holds the keys and values of the whole text, one by one."""
-        return self.mixer(layer).keeps_keys
-
-    @property
-    def resets(self) -> bool:
-        """Whether every layer can keep texts apart that are packed into one sequence."""
-        return all(mixer.resets for mixer in self.mixers)
-
-    def _is_rotary(self, layer: int) -> bool:
-        return self.positions == "rotary" and (self.rotary_layers is None or layer in self.rotary_layers)
+from glassworks.core.spec import ImpossibleValue
+from glassworks.core.text import Text, say
+from glassworks.mixers import Softmax
+from glassworks.models.stack import StackSpec
 
 
 class TransformerSpec(StackSpec):
-    """A causal decoder of tokens: embedding, layers on a residual stream, unembedding."""
+    """A decoder of tokens: embedding, layers on a residual stream, unembedding."""
+
+    later: ClassVar[frozenset[str]] = StackSpec.later | {"reads"}
 
     kind: Literal["decoder"] = "decoder"
     vocabulary: int = Field(ge=1)
     """Number of tokens of the alphabet."""
     tie_output: bool = False
     """Whether the unembedding is the embedding."""
+    reads: Literal["past", "prefix"] = "past"
+    """Whether each token sees only those before it, or tokens of a given beginning also see each other (prefix decoder, GLM)."""
+
+    @model_validator(mode="after")
+    def _check_prefix(self) -> "TransformerSpec":
+        if self.reads == "prefix":
+            need_softmax(self, say("a beginning whose tokens see each other"))
+        return self
+
+
+class EncoderSpec(StackSpec):
+    """An encoder of tokens: every token sees every other; a masked language model, a classifier or a source of vectors (BERT)."""
+
+    kind: Literal["encoder"] = "encoder"
+    vocabulary: int = Field(ge=1)
+    """Number of tokens of the alphabet."""
+    tie_output: bool = True
+    """Whether a masked language model's unembedding is the embedding."""
+    token_types: int = Field(default=0, ge=0)
+    """Kinds of tokens (sentence A, sentence B) that have a vector of their own added to the embedding; none for 0."""
+    pooler: bool = False
+    """A learned map and tanh on the first token's vector (BERT)."""
+    prediction_transform: bool = True
+    """Whether a masked language model has a map, nonlinearity and norm before its unembedding, and a bias behind (BERT)."""
+
+    @model_validator(mode="after")
+    def _check_sight(self) -> "EncoderSpec":
+        need_softmax(self, say("an encoder, whose tokens see each other"))
+        return self
+
+    @property
+    def resets(self) -> bool:
+        """False: texts packed into one sequence would see each other."""
+        return False
+
+    def keeps_keys(self, layer: int) -> bool:
+        """False: an encoder reads a text at once and keeps nothing."""
+        return False
+
+
+class EncoderDecoderSpec(StackSpec):
+    """An encoder that reads a source and a decoder that writes, layer by layer looking at what was read (T5, BART).
+
+    `depth` counts the decoder's layers. `mixers` are the decoder's own; the encoder and the looks across are softmax attention.
+    """
+
+    kind: Literal["encoder_decoder"] = "encoder_decoder"
+    vocabulary: int = Field(ge=1)
+    """Number of tokens of the alphabet, of both sides."""
+    encoder_depth: int | None = Field(default=None, ge=1)
+    """Layers of the encoder; as many as of the decoder unless given."""
+    tie_output: bool = True
+    """Whether the unembedding is the embedding, which both sides share anyway."""
+    tied_factor: Literal["none", "inverse_sqrt_width"] = "none"
+    """Factor on the stream before a tied unembedding: 1/sqrt(width) in T5 1.0."""
+    start_token: int = Field(default=0, ge=0)
+    """The token that the decoder's first step reads."""
+
+    @property
+    def depth_of_encoder(self) -> int:
+        """Layers of the encoder, given or derived."""
+        return self.encoder_depth or self.depth
+
+    @property
+    def resets(self) -> bool:
+        """False: texts packed into one sequence would look at one source."""
+        return False
+
+
+def need_softmax(spec: StackSpec, what: Text) -> None:
+    """Raises ImpossibleValue unless every mixer is full softmax attention, the only one that can look ahead."""
+    if not all(isinstance(mixer, Softmax) for mixer in spec.mixers):
+        raise ImpossibleValue(
+            say("{what} needs softmax attention in every layer; other mixers read the past only", what=what),
+            say("mixers=softmax"),
+        )
 
 
 class RecurrentMemorySpec(TransformerSpec):
@@ -327,16 +183,17 @@ class VectorSpec(StackSpec):
         return self
 
 
-AnyModel = Annotated[TransformerSpec | RecurrentMemorySpec | VectorSpec, Field(discriminator="kind")]
-MODEL_SPECS: Shelf[StackSpec] = Shelf("model", TransformerSpec, RecurrentMemorySpec, VectorSpec)
+TokenModel = TransformerSpec | EncoderSpec | EncoderDecoderSpec
+AnyModel = Annotated[
+    TransformerSpec | RecurrentMemorySpec | VectorSpec | EncoderSpec | EncoderDecoderSpec, Field(discriminator="kind")
+]
+MODEL_SPECS: Shelf[StackSpec] = Shelf(
+    "model", TransformerSpec, RecurrentMemorySpec, VectorSpec, EncoderSpec, EncoderDecoderSpec
+)
 
 
-def read_model_spec(found: object) -> TransformerSpec | VectorSpec:
-    """The spec of a decoder from plain data; a folder that names no kind holds a decoder of tokens."""
+def read_model_spec(found: object) -> TransformerSpec | VectorSpec | EncoderSpec | EncoderDecoderSpec:
+    """The spec of a model from plain data; a folder that names no kind holds a decoder of tokens."""
     spec = MODEL_SPECS.parse({"kind": "decoder"} | found if isinstance(found, dict) else found)
-    assert isinstance(spec, TransformerSpec | VectorSpec)
+    assert isinstance(spec, TransformerSpec | VectorSpec | EncoderSpec | EncoderDecoderSpec)
     return spec
-
-
-def _divisors(number: int) -> str:
-    return ", ".join(str(n) for n in range(1, number + 1) if number % n == 0)

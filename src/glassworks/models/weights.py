@@ -11,7 +11,8 @@ from glassworks.core.errors import InvalidInput
 from glassworks.core.text import Text, say
 from glassworks.mixers import Softmax
 from glassworks.models.hub import GlassworksConfig, GlassworksForCausalLM
-from glassworks.models.spec import Feedforward, RecurrentMemorySpec, TransformerSpec
+from glassworks.models.spec import RecurrentMemorySpec, TransformerSpec
+from glassworks.models.stack import Feedforward
 
 # GPT-2's names of activations, and ours.
 ACTIVATIONS: dict[str, Feedforward] = {
