@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from glassworks.core.text import Text, say
-from glassworks.evidence.claims import Evidence, Outcome, Verdict, judge
+from glassworks.evidence.claims import Evidence
 from glassworks.experiments.infini import tables
 from glassworks.experiments.infini.claims import CLAIMS
 from glassworks.experiments.infini.judging_memory import (
@@ -18,33 +17,12 @@ from glassworks.experiments.infini.judging_memory import (
     kept,
     rounded_ratio,
 )
-from glassworks.experiments.telling import summary_of, told
+from glassworks.experiments.telling import Part, anchors_of, sections_of, summary_of
 from glassworks.figures import Figure
-from glassworks.report.page import Section, SummaryLine, Table
+from glassworks.report.page import Section, SummaryLine
 
 if TYPE_CHECKING:
     from glassworks.experiments.infini.spec import InfiniAttention
-
-
-def _no_tables(_: Evidence) -> list[Table]:
-    return []
-
-
-def _no_sums(_: Evidence) -> tuple[Text, ...]:
-    return ()
-
-
-@dataclass(frozen=True)
-class Part:
-    """A section of the report: its words, the claims judged there, its figures, its tables, what it works out."""
-
-    key: str
-    title: Text
-    paragraphs: tuple[Text, ...]
-    claims: tuple[str, ...]
-    figures: tuple[str, ...]
-    tables: Callable[[Evidence], list[Table]] = _no_tables
-    sums: Callable[[Evidence], tuple[Text, ...]] = _no_sums
 
 
 def _derived(evidence: Evidence) -> tuple[Text, ...]:
@@ -86,7 +64,7 @@ PARTS: tuple[Part, ...] = (
                 "head, whatever was read."
             ),
         ),
-        ("sizes", "ratio"),
+        ("infini.sizes", "infini.ratio"),
         ("memory-sizes", "memory-growth"),
         tables.sizes,
         _derived,
@@ -102,14 +80,14 @@ PARTS: tuple[Part, ...] = (
             ),
         ),
         (
-            "memory-helps",
-            "beats-xl",
-            "beats-memorizing",
-            "beats-rmt",
-            "rules-agree",
-            "near-full",
-            "longer-training",
-            "beyond-length",
+            "infini.memory-helps",
+            "infini.beats-xl",
+            "infini.beats-memorizing",
+            "infini.beats-rmt",
+            "infini.rules-agree",
+            "infini.near-full",
+            "infini.longer-training",
+            "infini.beyond-length",
         ),
         (
             "language-leads",
@@ -130,7 +108,7 @@ PARTS: tuple[Part, ...] = (
                 "not travel far in the steps they had. The same model is trained with that setting and with its cure."
             ),
         ),
-        ("gates-stuck", "gates-free", "short-range-head", "decay-pulls-back"),
+        ("infini.gates-stuck", "infini.gates-free", "infini.short-range-head", "infini.decay-pulls-back"),
         ("gate-maps", "gate-paths", "gate-histogram"),
         tables.gates,
     ),
@@ -150,13 +128,13 @@ PARTS: tuple[Part, ...] = (
             ),
         ),
         (
-            "passkey-linear",
-            "passkey-delta",
-            "passkey-end",
-            "passkey-memory",
-            "passkey-control",
-            "needle-share",
-            "window-forgets",
+            "infini.passkey-linear",
+            "infini.passkey-delta",
+            "infini.passkey-end",
+            "infini.passkey-memory",
+            "infini.passkey-control",
+            "infini.needle-share",
+            "infini.window-forgets",
         ),
         (
             "passkey-map",
@@ -181,7 +159,7 @@ PARTS: tuple[Part, ...] = (
                 "only the end."
             ),
         ),
-        ("facts-grow",),
+        ("infini.facts-grow",),
         ("facts", "books-training"),
     ),
     Part(
@@ -193,12 +171,18 @@ PARTS: tuple[Part, ...] = (
                 "stored again or changed, and what happens to sums over thousands of segments in numbers of sixteen bits."
             ),
         ),
-        ("keeps-more", "not-idempotent", "latest-value", "half-precision", "uniform-reading"),
+        (
+            "infini.keeps-more",
+            "infini.not-idempotent",
+            "infini.latest-value",
+            "infini.half-precision",
+            "infini.uniform-reading",
+        ),
         ("capacity", "repeats", "update", "running-sums", "kernel-ratio"),
     ),
 )
 # The section that shows what a claim is about.
-ANCHORS = {f"infini.{claim}": part.key for part in PARTS for claim in part.claims}
+ANCHORS = anchors_of(PARTS)
 # What a reader should know first.
 HEADLINES = tuple(
     f"infini.{key}"
@@ -236,23 +220,7 @@ def summary(evidence: Evidence) -> list[SummaryLine]:
 
 def sections(evidence: Evidence, figures: Mapping[str, Figure]) -> list[Section]:
     """One section a study, as far as it was run: what it is about, its verdicts, figures and tables."""
-    verdicts = {verdict.claim: verdict for verdict in judge(CLAIMS, evidence)}
-    return [section for part in PARTS if (section := _section(part, evidence, figures, verdicts)) is not None]
-
-
-def _section(
-    part: Part, evidence: Evidence, figures: Mapping[str, Figure], verdicts: Mapping[str, Verdict]
-) -> Section | None:
-    shown = tuple(figures[name] for name in part.figures if name in figures)
-    if not shown:
-        return None
-    found = [verdicts[f"infini.{claim}"] for claim in part.claims]
-    paragraphs = (
-        *part.paragraphs,
-        *part.sums(evidence),
-        *(told(verdict) for verdict in found if verdict.outcome is not Outcome.UNDECIDED),
-    )
-    return Section(part.key, part.title, paragraphs, shown, tuple(part.tables(evidence)))
+    return sections_of(PARTS, CLAIMS, evidence, figures)
 
 
 def limits(study: InfiniAttention) -> list[Text]:
