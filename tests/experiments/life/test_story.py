@@ -31,7 +31,7 @@ def test_sections_hold_what_was_measured():
     assert [row[2] for row in table.rows] == ["I am pretrained.", "I am sft."]
     few = Evidence({"stage_bits": stage_bits()}, Scale.LAPTOP)
     only = story.sections(few, {figure.name: figure for figure in drawings.draw(few)})
-    assert [section.key for section in only] == ["life-tuning"]
+    assert [section.key for section in only] == ["tuning-study"]
 
 
 @pytest.mark.slow

@@ -42,6 +42,9 @@ PARENTS: Mapping[str, str] = {TUNED: BASE, DIRECT: TUNED, GROUP: TUNED, PROXIMAL
 HELD_PRICE = 10.0
 # Answers that are marked together: a round of PPO is learned from in updates of so many.
 _UPDATE = 16
+# Share of prompts that a reward model is judged on. The words of a prompt decide; those labelled for the proxy all lie beyond
+# the first share, so of them the next share is kept.
+_KEPT = 0.1
 _GROUP = 4
 
 
@@ -122,7 +125,7 @@ class Chain:
                 pairs = map(str, study.files("preferences")) if name == REWARD else [str(self._labelled(seed))]
                 return RewardSpec(
                     start=self._folder(TUNED, seed), data=tuple(pairs), steps=study.reward_steps if name == REWARD else study.proxy_steps, batch=study.batch,
-                    length=study.length, rate=study.reward_rate, seed=seed,
+                    length=study.length, rate=study.reward_rate, seed=seed, held_out=_KEPT if name == REWARD else 2 * _KEPT,
                 )  # fmt: skip
             case "dpo":
                 return DpoSpec(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -80,7 +82,8 @@ def _training(found: Measurement) -> list[Figure]:
 
 def _compression(found: Measurement) -> list[Figure]:
     rows = [
-        Dot(called(coder), interval_over_seeds(np.ravel(found.at(coder=coder).values)))
+        # Parts of one text are no seeds, and the caption says over what the interval is.
+        Dot(called(coder), replace(interval_over_seeds(np.ravel(found.at(coder=coder).values)), count=0))
         for coder in CODERS
         if coder in found.coords["coder"]
     ]
@@ -92,7 +95,7 @@ def _compression(found: Measurement) -> list[Figure]:
             "the training text first, as the model did. The model's own parameters are not counted."
         ),
     )
-    return [dots(heading, rows, Axes(BITS, say("coder")))]
+    return [dots(heading, rows, Axes(BITS, ""))]
 
 
 def _stage_bits(found: Measurement) -> list[Figure]:
@@ -124,7 +127,7 @@ def _accuracy(found: Measurement) -> list[Figure]:
             "model: the answer's length, and its words without their order."
         ),
     )
-    axes = Axes(say("share of pairs"), say("scorer"), references=(Reference(say("guessing"), 0.5),))
+    axes = Axes(say("share of pairs"), "", references=(Reference(say("guessing"), 0.5),))
     return [dots(heading, rows, axes)]
 
 
@@ -133,7 +136,7 @@ def _rewards(found: Measurement) -> list[Figure]:
     figures: list[Figure] = []
     for metric, name, title, label in (
         ("reward", "life-rewards", say("The learned reward of each stage's answers"), say("reward")),
-        ("kl", "life-kl", say("How far each stage has moved"), say("KL from the fine-tuned model, nats per answer")),
+        ("kl", "life-kl", say("How far each stage has moved"), say("KL, nats per answer")),
     ):
         part = found.at(metric=metric)
         series = [BarSeries(called(metric), tuple(part.interval(stage=stage) for stage in stages))]
@@ -165,7 +168,7 @@ def _preferences(found: Measurement) -> list[Figure]:
         say("Is the chosen answer the likelier one?"),
         say("Share of held-out pairs whose chosen answer has the higher probability, divided among its tokens."),
     )
-    axes = Axes(say("share of pairs"), say("stage"), references=(Reference(say("guessing"), 0.5),))
+    axes = Axes(say("share of pairs"), "", references=(Reference(say("guessing"), 0.5),))
     return [dots(heading, rows, axes)]
 
 
@@ -256,7 +259,7 @@ def _seconds(found: Measurement) -> list[Figure]:
     labels = [str(label) for label in found.coords["stage"] if np.isfinite(found.at(stage=label).values).any()]
     rows = [Dot(called(label), found.interval(stage=label)) for label in labels]
     heading = Heading("life-seconds", say("What each stage cost"), say("Seconds of training on this machine."))
-    return [dots(heading, rows, Axes(say("seconds"), say("stage"), x_scale="log"))]
+    return [dots(heading, rows, Axes(say("seconds"), "", x_scale="log"))]
 
 
 def _curve(part: Measurement, label: Text, dim: str, style: int) -> list[Series]:

@@ -59,7 +59,7 @@ class Life(Experiment):
     """Layers."""
     heads: int = Field(default=5, ge=1)
     """Heads of a layer."""
-    length: int = Field(default=160, ge=16)
+    length: int = Field(default=192, ge=16)
     """Longest sequence, in tokens."""
     pretrain_steps: int = Field(default=800, ge=1)
     """Updates of pretraining."""
@@ -111,7 +111,7 @@ class Life(Experiment):
             case Scale.SMOKE:
                 return cls(
                     scale=scale, seeds=(0,), vocabulary=400, width=16, depth=2, heads=2, length=96, pretrain_steps=3, pretrain_batch=2, batch=4,
-                    tune_steps=2, reward_steps=2, proxy_steps=2, direct_steps=2, policy_steps=2, free_steps=2, answers=4, answer_length=6, gold_pairs=12,
+                    tune_steps=2, reward_steps=2, proxy_steps=2, direct_steps=2, policy_steps=2, free_steps=2, answers=4, answer_length=6, gold_pairs=60,
                     best_of=(1, 2, 4), judged=4, windows=4,
                 )  # fmt: skip
             case Scale.LAPTOP:

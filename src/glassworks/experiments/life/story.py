@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PARTS: tuple[Part, ...] = (
     Part(
-        "life-pretraining",
+        "pretraining-study",
         say("Pretraining: learning to go on"),
         (
             say(
@@ -31,7 +31,7 @@ PARTS: tuple[Part, ...] = (
         ("life-training", "life-compression"),
     ),
     Part(
-        "life-tuning",
+        "tuning-study",
         say("Fine-tuning: learning to answer"),
         (
             say(
@@ -44,7 +44,7 @@ PARTS: tuple[Part, ...] = (
         tables.stages,
     ),
     Part(
-        "life-reward",
+        "reward-study",
         say("The reward model: learning what people prefer"),
         (
             say(
@@ -56,7 +56,7 @@ PARTS: tuple[Part, ...] = (
         ("life-accuracy",),
     ),
     Part(
-        "life-reinforcement",
+        "reinforcement-study",
         say("Reinforcement: learning to please"),
         (
             say(
@@ -70,7 +70,7 @@ PARTS: tuple[Part, ...] = (
         tables.samples,
     ),
     Part(
-        "life-overoptimisation",
+        "overoptimisation-study",
         say("Over-optimisation: when the measure becomes the goal"),
         (
             say(
@@ -82,7 +82,7 @@ PARTS: tuple[Part, ...] = (
         ("life-overoptimisation",),
     ),
     Part(
-        "life-inside",
+        "inside-study",
         say("What changed inside"),
         (
             say(
