@@ -3,7 +3,19 @@
 import pytest
 import torch
 
-from glassworks.tasks import TASKS, Batch, Task, TextWindows, TokenTask, VectorBatch, VectorTask
+from glassworks.tasks import (
+    TASKS,
+    Batch,
+    Continuations,
+    MaskedText,
+    Pairs,
+    Sentences,
+    Task,
+    TextWindows,
+    TokenTask,
+    VectorBatch,
+    VectorTask,
+)
 from glassworks.tensors.seeds import Seed
 
 
@@ -12,11 +24,15 @@ def make(tmp_path):
     """Builds a variant with its defaults; one that reads a file gets one."""
 
     def build(variant: type[Task]) -> Task:
-        if variant is not TextWindows:
+        if variant not in (TextWindows, MaskedText, Continuations, Pairs, Sentences):
             return variant()
         file = tmp_path / "text"
+        if variant in (Pairs, Sentences):
+            file.write_text("".join(f"{n % 2} line {n} of a text\n" for n in range(40)))
+            return Pairs.of((file,) * 4, pieces=300) if variant is Pairs else Sentences.of(file, file, pieces=300)
         file.write_bytes(bytes(range(256)) * 20)
-        return TextWindows.of(file)
+        text = TextWindows.of(file)
+        return text if variant is TextWindows else variant(text=text)
 
     return build
 

@@ -18,10 +18,11 @@ from glassworks.core.files import write_bytes
 from glassworks.core.runs import lock_folder
 from glassworks.models.gallery import GALLERY, downloads, entry_of, get, home, keeping, located, sources
 from glassworks.models.gallery.downloads import Expected, download
-from glassworks.models.gallery.entries import Hub, Page, Wheel
+from glassworks.models.gallery.entries import Hub, Page, Wheel, Wheels
 from glassworks.models.gallery.indexes import Places, addresses, places
 from glassworks.models.gallery.line import Line
 from glassworks.models.load import load
+from glassworks.models.presets import PRESETS
 from tests.models.shop import Shop, opened, saved_bert, tiny_bert, toy, wheel_of
 
 IDS = torch.tensor([[2, 5, 6, 3]])
@@ -308,3 +309,8 @@ def test_every_entry_says_what_a_person_must_know_first() -> None:
         for source in entry.sources:
             if isinstance(source, Wheel | Page):
                 assert (len(source.sha256), source.size) == (64, entry.download)
+            if isinstance(source, Wheels):
+                assert sum(part.size for part in source.parts) == entry.download
+                assert {len(part.sha256) for part in source.parts} == {64}
+        if entry.name in PRESETS and entry.architecture.endswith("ForCausalLM"):
+            assert PRESETS[entry.name].parameters == entry.parameters

@@ -217,9 +217,9 @@ def test_a_map_over_tokens_kept_as_a_sum_is_refused() -> None:
         model(IDS[:, :1], past_key_values=cache, output_attentions=True)
 
 
-def test_packed_texts_are_refused() -> None:
+def test_packed_texts_are_refused_where_sums_would_mix_them() -> None:
     with pytest.raises(InvalidInput, match="packed"):
-        built(SPECS["plain"])(IDS, position_ids=torch.tensor([[0, 1, 2, 0, 1, 2, 3]]), use_cache=False)
+        built(SPECS["sum"])(IDS, position_ids=torch.tensor([[0, 1, 2, 0, 1, 2, 3]]), use_cache=False)
 
 
 def test_more_tokens_than_positions_are_refused() -> None:

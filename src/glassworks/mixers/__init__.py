@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from glassworks.core.shelf import Shelf
-from glassworks.mixers.base import GateName, Gates, Heads, Memory, Mixed, Mixer, MixerSpec, attention_map
+from glassworks.mixers.base import GateName, Gates, Heads, Memory, Mixed, Mixer, MixerSpec, Sight, attention_map
 from glassworks.mixers.infini import Infini, InfiniMemory
 from glassworks.mixers.linear import Linear
 from glassworks.mixers.local import Local
@@ -38,6 +38,7 @@ __all__ = [
     "Mixed",
     "Mixer",
     "MixerSpec",
+    "Sight",
     "SlidingWindow",
     "Softmax",
     "TransformerXL",

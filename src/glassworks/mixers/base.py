@@ -212,7 +212,22 @@ def real_tokens(mixer: Mixer, gates: Gates | None) -> Bool[Tensor, "batch key"] 
 
 
 def refuse_gates(mixer: Mixer, gates: Gates | None, known: tuple[GateName, ...]) -> None:
-    """InvalidInput where a gate is given that is not among those `known` to this mixer."""
+    """InvalidInput where a gate is given that is not among those `known` to this mixer, or a sight, which only softmax has."""
+    refuse_sight(mixer, gates)
+    refuse_asked_gates(mixer, gates, known)
+
+
+def refuse_sight(mixer: Mixer, gates: Gates | None) -> None:
+    """InvalidInput where more is to be seen than the past, or a bias is to be added to scores, for mixers that cannot."""
+    if gates is not None and gates.sight is not None:
+        raise InvalidInput(
+            say("{mixer} reads the past only, and adds nothing to scores", mixer=type(mixer).__name__),
+            right=say("softmax attention, where tokens see each other or distances are added to scores"),
+        )
+
+
+def refuse_asked_gates(mixer: Mixer, gates: Gates | None, known: tuple[GateName, ...]) -> None:
+    """InvalidInput where the keep or write gate is given and not among those `known` to this mixer."""
     if gates is not None and gates.keep is not None and "keep" not in known:
         raise unasked_gates(mixer, "keep", known)
     if gates is not None and gates.write is not None and "write" not in known:

@@ -22,6 +22,7 @@ from glassworks.mixers.base import (
     Mixer,
     MixerSpec,
     foreign_memory,
+    refuse_sight,
     refuse_starts,
     unasked_gates,
 )
@@ -212,6 +213,7 @@ class MesaMixer(Mixer):
 
     def _checked(self, gates: Gates | None) -> Gates:
         gates = Gates() if gates is None else gates
+        refuse_sight(self, gates)
         refuse_starts(self, gates)
         known = self.spec.gate_names
         if gates.keep is not None and "keep" not in known:

@@ -18,7 +18,13 @@ class Rotation:
     def turn(
         self, x: Float[Tensor, "batch head position head_width"]
     ) -> Float[Tensor, "batch head position head_width"]:
-        """Turns the pairs (i, i + head_width/2), the half-split order of Llama and GPT-NeoX."""
+        """Turns the pairs (i, i + head_width/2), the half-split order of Llama and GPT-NeoX.
+
+        Where there are fewer angles than numbers, the first numbers are such a head, and the others stay.
+        """
+        turned = self.cos.shape[-1]
+        if turned < x.shape[-1]:
+            return torch.cat((self.turn(x[..., :turned]), x[..., turned:]), -1)
         first, second = x.chunk(2, -1)
         return x * self.cos.to(x.dtype) + torch.cat((-second, first), -1) * self.sin.to(x.dtype)
 
@@ -41,7 +47,12 @@ class Rotation:
     ) -> "Rotation":
         """The rotation for these places, computed (in float32 unless said) from the base alone, so no buffer goes stale."""
         half = torch.arange(0, head_width, 2, device=places.device, dtype=kind) / head_width
-        angles = places[..., None].to(kind) * base**-half
+        return cls.by(places, base**-half)
+
+    @classmethod
+    def by(cls, places: Int[Tensor, "sequence position"], speeds: Float[Tensor, " pair"]) -> "Rotation":
+        """The rotation in which each pair turns by its own speed, in radians per token; in the format of the speeds."""
+        angles = places[..., None].to(speeds.dtype) * speeds
         angles = torch.cat((angles, angles), -1)[:, None]
         return cls(cos=angles.cos(), sin=angles.sin())
 

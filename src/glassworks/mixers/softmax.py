@@ -1,6 +1,6 @@
 """Softmax attention: each token reads a weighted average of the values before it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar, Literal
 
@@ -9,7 +9,17 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from glassworks.mixers.base import Gates, Heads, Memory, Mixed, Mixer, MixerSpec, foreign_memory, real_tokens
+from glassworks.mixers.base import (
+    Gates,
+    Heads,
+    Memory,
+    Mixed,
+    Mixer,
+    MixerSpec,
+    Sight,
+    foreign_memory,
+    refuse_asked_gates,
+)
 
 Kernel = Literal["auto", "sdpa", "plain"]
 
@@ -26,6 +36,8 @@ class KeyValues(Memory):
     keys: Float[Tensor, "batch kv_head key head_width"]
     values: Float[Tensor, "batch kv_head key value_width"]
     padding: Bool[Tensor, "batch key"] | None
+    starts: Bool[Tensor, "batch key"] | None = None
+    """True where a text begins, of those packed into one sequence; None: nowhere."""
 
 
 class Softmax(MixerSpec):
@@ -37,6 +49,7 @@ class Softmax(MixerSpec):
 
     keeps_keys: ClassVar[bool] = True
     uses_softmax: ClassVar[bool] = True
+    resets: ClassVar[bool] = True
 
     def build(self, heads: Heads) -> Mixer:
         """The module for these sizes."""
@@ -85,24 +98,22 @@ class SoftmaxMixer(Mixer):
         remember: bool = True,
     ) -> Mixed:
         """Attends to the memory's keys and to the new ones; the memory returned holds both."""
-        padding = real_tokens(self, gates)
+        refuse_asked_gates(self, gates, ())
+        # What is asked of the tokens is asked of the remembered ones too: only the sight spans both as it is given.
+        seen = _Seen() if gates is None else _Seen(gates.real, gates.starts, gates.sight)
         if memory is not None:
-            k, v, padding = self._after(memory, k, v, padding)
+            k, v, seen = self._after(memory, k, v, seen)
         attend = _plain if self._is_plain_faster(q, k) else _fused
-        out = attend(q, k, v, self.heads, padding)
-        return Mixed(out=out, memory=KeyValues(k, v, padding) if remember else None)
+        out = attend(q, k, v, self.heads, seen)
+        return Mixed(out=out, memory=KeyValues(k, v, seen.padding, seen.starts) if remember else None)
 
-    def _after(
-        self, memory: Memory, k: Tensor, v: Tensor, padding: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _after(self, memory: Memory, k: Tensor, v: Tensor, seen: "_Seen") -> tuple[Tensor, Tensor, "_Seen"]:
         if not isinstance(memory, KeyValues):
             raise foreign_memory(self, memory)
-        if padding is not None or memory.padding is not None:
-            past, new = memory.padding, padding
-            past = _all_real(memory.keys) if past is None else past
-            new = _all_real(k) if new is None else new
-            padding = torch.cat([past, new], 1)
-        return torch.cat([memory.keys, k], 2), torch.cat([memory.values, v], 2), padding
+        padding = _joined((memory.padding, memory.keys), (seen.padding, k), True)
+        starts = _joined((memory.starts, memory.keys), (seen.starts, k), False)
+        seen = replace(seen, padding=padding, starts=starts)
+        return torch.cat([memory.keys, k], 2), torch.cat([memory.values, v], 2), seen
 
     def _is_plain_faster(self, q: Tensor, k: Tensor) -> bool:
         # Milliseconds plain/fused for 64 sequences of 256 tokens, forward and backward, on two cores with AMX,
@@ -113,25 +124,75 @@ class SoftmaxMixer(Mixer):
         return _computed_in(q) == torch.bfloat16 or q.shape[-1] >= WIDE_HEAD or _is_float32_relaxed()
 
 
-def _fused(q: Tensor, k: Tensor, v: Tensor, heads: Heads, padding: Tensor | None) -> Tensor:
+@dataclass(frozen=True)
+class _Seen:
+    """Which keys each query looks at, and what is added to its scores."""
+
+    padding: Tensor | None = None
+    starts: Tensor | None = None
+    sight: Sight | None = None
+
+    @property
+    def is_past(self) -> bool:
+        """Whether every query looks at all keys up to it, and at nothing else."""
+        return self.padding is None and self.starts is None and self.sight is None
+
+    @property
+    def added(self) -> Tensor | None:
+        return None if self.sight is None else self.sight.bias
+
+    def allowed(self, query: int, key: int, device: torch.device) -> Tensor | None:
+        """True where a query may look, broadcasting to batch, head, query, key; None where it may look everywhere.
+
+        A token that may look nowhere, as padding, looks at itself (or at all, looking ahead): an empty row would be NaN.
+        """
+        sight = Sight() if self.sight is None else self.sight
+        if sight.ahead:
+            return self._allowed_ahead(query, key)
+        causal = torch.ones(query, key, dtype=torch.bool, device=device).tril(key - query)
+        allowed = causal
+        if sight.prefix is not None:
+            begun = torch.arange(1, key + 1, device=device) if self.padding is None else self.padding.cumsum(1)
+            early = begun <= sight.prefix[:, None]
+            allowed = causal | (early[:, None, key - query :, None] & early[:, None, None, :])
+        if self.padding is not None:
+            allowed = self.padding[:, None, None, :] & allowed
+        if self.starts is not None:
+            allowed = self._same_text(query) & allowed
+        if self.padding is None:
+            return allowed
+        return allowed | (causal & ~torch.ones_like(causal).tril(key - query - 1))
+
+    def _allowed_ahead(self, query: int, key: int) -> Tensor | None:
+        allowed = None if self.padding is None else self.padding[:, None, None, :]
+        if self.starts is not None:
+            same = self._same_text(query)
+            allowed = same if allowed is None else same & allowed
+        return None if allowed is None else allowed | ~allowed.any(-1, keepdim=True)
+
+    def _same_text(self, query: int) -> Tensor:
+        assert self.starts is not None, "asked for only where texts begin"
+        text = self.starts.cumsum(1)
+        return text[:, None, -query:, None] == text[:, None, None, :]
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, heads: Heads, seen: _Seen) -> Tensor:
     query, key = q.shape[2], k.shape[2]
-    mask = None
-    if padding is not None:
-        mask = _allowed(query, key, padding, q.device)
-    elif 1 < query < key:
-        mask = _allowed(query, key, None, q.device)
+    mask, is_causal = None, seen.is_past and query == key
+    if not seen.is_past or 1 < query < key:
+        mask = seen.allowed(query, key, q.device)
+    if seen.added is not None:
+        mask = _hidden(seen.added.to(q.dtype), mask)
     if heads.group > 1:
         k, v = k.repeat_interleave(heads.group, 1), v.repeat_interleave(heads.group, 1)
-    return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=mask is None and query == key, scale=heads.scale
-    )
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal, scale=heads.scale)
 
 
-def _plain(q: Tensor, k: Tensor, v: Tensor, heads: Heads, padding: Tensor | None) -> Tensor:
+def _plain(q: Tensor, k: Tensor, v: Tensor, heads: Heads, seen: _Seen) -> Tensor:
     batch, head, query, width = q.shape
     kv_head, key = k.shape[1:3]
     rows = heads.group * query
-    bias = _bias(q, key, padding)
+    bias = _bias(q, key, seen)
     # One operation writes scale * q k^T + bias, so that the scores pass through memory once. Query heads of
     # one group are further rows against the same keys, so that keys are never copied.
     scores = torch.baddbmm(
@@ -144,15 +205,24 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, heads: Heads, padding: Tensor | None
     return (weights.view(batch, kv_head, rows, key) @ v).view(batch, head, query, v.shape[-1])
 
 
-def _bias(q: Tensor, key: int, padding: Tensor | None) -> Tensor:
-    """0 where a query may look, minus infinity elsewhere; broadcasts to batch, head, query, key."""
+def _bias(q: Tensor, key: int, seen: _Seen) -> Tensor:
+    """What is added to scores, minus infinity where a query may not look; broadcasts to batch, head, query, key."""
     query, kind = q.shape[2], _computed_in(q)
-    if padding is not None:
-        allowed = _allowed(query, key, padding, q.device)
-        return torch.zeros(allowed.shape, dtype=kind, device=q.device).masked_fill(~allowed, float("-inf"))
+    if not seen.is_past:
+        allowed = seen.allowed(query, key, q.device)
+        added = seen.added
+        if added is None:
+            shape = (query, key) if allowed is None else allowed.shape
+            added = torch.zeros(shape, dtype=kind, device=q.device)
+        return _hidden(added.to(kind), allowed)
     if torch.compiler.is_compiling():
         return _causal_bias(query, key, kind, q.device)
     return _kept_causal_bias(query, key, kind, q.device)
+
+
+def _hidden(added: Tensor, allowed: Tensor | None) -> Tensor:
+    """Numbers added to scores, minus infinity where a query may not look."""
+    return added if allowed is None else torch.where(allowed, added, float("-inf"))
 
 
 def _causal_bias(query: int, key: int, kind: torch.dtype, device: torch.device) -> Tensor:
@@ -166,17 +236,17 @@ def _kept_causal_bias(query: int, key: int, kind: torch.dtype, device: torch.dev
         return _causal_bias(query, key, kind, device)
 
 
-def _allowed(query: int, key: int, padding: Tensor | None, device: torch.device) -> Tensor:
-    """True where a query may look. A padded token may look at itself, for an empty row would be NaN."""
-    causal = torch.ones(query, key, dtype=torch.bool, device=device).tril(key - query)
-    if padding is None:
-        return causal
-    itself = causal & ~torch.ones_like(causal).tril(key - query - 1)
-    return (padding[:, None, None, :] & causal) | itself
+def _joined(past: tuple[Tensor | None, Tensor], new: tuple[Tensor | None, Tensor], usual: bool) -> Tensor | None:
+    """What is known of each remembered and new token, `usual` where nothing is; None where nothing is known of any."""
+    if past[0] is None and new[0] is None:
+        return None
+    return torch.cat([_known(*past, usual), _known(*new, usual)], 1)
 
 
-def _all_real(keys: Tensor) -> Tensor:
-    return torch.ones(keys.shape[0], keys.shape[2], dtype=torch.bool, device=keys.device)
+def _known(marks: Tensor | None, keys: Tensor, usual: bool) -> Tensor:
+    if marks is not None:
+        return marks
+    return torch.full((keys.shape[0], keys.shape[2]), usual, dtype=torch.bool, device=keys.device)
 
 
 # Torch's compiler cannot trace the question, and may take the answer of its first call.

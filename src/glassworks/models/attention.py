@@ -10,10 +10,12 @@ from transformers.cache_utils import Cache
 
 from glassworks.core.errors import Unavailable
 from glassworks.core.text import say
-from glassworks.mixers import Gates, Memory, attention_map
+from glassworks.mixers import Gates, Memory, Sight, attention_map
 from glassworks.mixers.rotation import Rotation
 from glassworks.models.cache import memory_layer
+from glassworks.models.feedforward import outward_map
 from glassworks.models.norms import RootMeanSquareNorm
+from glassworks.models.positions import Bearings, Distances, sinusoids
 from glassworks.models.stack import Projection, StackSpec
 
 # Where gates start: a memory that keeps 1 - 1/150 of itself from token to token, pairs written at half strength.
@@ -51,27 +53,39 @@ class Attention(nn.Module):
             self.sizes.kv_heads * self.sizes.head_width,
         )
         source = 2 * spec.width if self.reads_code else spec.width
-        self.q_proj = _projection(spec.query, source, inner, spec.bias)
-        self.k_proj = _projection(spec.key, source, shared, spec.bias)
-        self.v_proj = _projection(spec.value, spec.width, shared, spec.bias)
+        bias = spec.bias if spec.query_bias is None else spec.query_bias
+        self.q_proj = _projection(spec.query, source, inner, bias)
+        self.k_proj = _projection(spec.key, source, shared, bias)
+        self.v_proj = _projection(spec.value, spec.width, shared, bias)
+        has_gains = self.normalises and spec.query_key_norm == "rms"
+        self.q_norm, self.k_norm = (
+            RootMeanSquareNorm(self.sizes.head_width, spec.norm_epsilon) if has_gains else None for _ in "qk"
+        )
+        self.distance_proj: nn.Linear | None = None
+        if spec.positions == "relative_xl":
+            self.distance_proj = nn.Linear(spec.width, inner, bias=False)
+            self.content_bias = nn.Parameter(torch.empty(self.sizes.query_heads, self.sizes.head_width))
+            self.distance_bias = nn.Parameter(torch.empty(self.sizes.query_heads, self.sizes.head_width))
         names = spec.mixer(layer).gate_names
         self.keep_proj = GateProjection(spec.width, self.sizes.kv_heads, KEEP_START) if "keep" in names else None
         self.write_proj = GateProjection(spec.width, self.sizes.kv_heads, WRITE_START) if "write" in names else None
         self.mixer = spec.mixer(layer).build(self.sizes)
         self.head_norm = RootMeanSquareNorm(self.sizes.head_width, spec.norm_epsilon) if spec.head_norm else None
-        self.o_proj = _projection(spec.output, inner, spec.width, spec.bias)
+        self.o_proj = outward_map(spec, inner) if spec.output == "learned" else nn.Identity()
 
     def forward(
         self,
         hidden_states: Float[Tensor, "batch position width"],
         gates: Gates | None = None,
-        rotation: Rotation | None = None,
+        bearings: Bearings | None = None,
         past_key_values: Cache | None = None,
         output_attentions: bool = False,
         code: Float[Tensor, "sequence position width"] | None = None,
     ) -> tuple[Float[Tensor, "batch position width"], Float[Tensor, "batch head position key"] | None]:
         """The mixed stream, and the map where it is asked for; `gates.real` spans remembered tokens too."""
-        q, k, v = self._read(hidden_states, rotation, code)
+        q, k, v = self._read(hidden_states, bearings, code)
+        if self.distance_proj is not None:
+            q, gates = self._by_distance(q, bearings, gates)
         memory: Memory | None = None
         if past_key_values is None:
             gates = self._gates(hidden_states, gates)
@@ -97,7 +111,7 @@ class Attention(nn.Module):
         return self.o_proj(out.flatten(2)), shown
 
     def _read(
-        self, hidden_states: Tensor, rotation: Rotation | None, code: Tensor | None
+        self, hidden_states: Tensor, bearings: Bearings | None, code: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of the stream, by heads."""
         source = hidden_states
@@ -106,11 +120,30 @@ class Attention(nn.Module):
             code = code.to(hidden_states.dtype).expand(hidden_states.shape[0], -1, -1)
             source = torch.cat([hidden_states, code], -1)
         q, k = self._heads(self.q_proj(source)), self._heads(self.k_proj(source))
-        if rotation is not None and self.rotates:
-            q, k = rotation.turn(q), rotation.turn(k)
-        if self.normalises:
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if isinstance(bearings, Rotation) and self.rotates:
+            q, k = bearings.turn(q), bearings.turn(k)
+        if self.normalises and self.q_norm is None:
+            # A rotation changes no length.
             q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
         return q, k, self._heads(self.v_proj(hidden_states))
+
+    def _by_distance(self, q: Tensor, bearings: Bearings | None, gates: Gates | None) -> tuple[Tensor, Gates]:
+        """Queries that read contents, and what distances add to their scores: (q + u) k + (q + v) W r (Transformer-XL)."""
+        assert self.distance_proj is not None, "asked for only where it is there"
+        assert isinstance(bearings, Distances), "the stack gives distances to layers that score them"
+        between, known = bearings.between, bearings.between.shape[2]
+        nearest = 1 - known if bearings.both_ways else 0
+        # Once for each distance that can occur, then handed out to the pairs; who looks back alone needs no others.
+        between = between if bearings.both_ways else between.clamp(min=0)
+        code = sinusoids(torch.arange(nearest, known, device=q.device), self.distance_proj.in_features)
+        rows = self.distance_proj(code.to(q.dtype)).unflatten(-1, (-1, self.sizes.head_width)).permute(1, 2, 0)
+        scores = self.sizes.scale * ((q + self.distance_bias[:, None]) @ rows)
+        place = (between - nearest)[:, None].expand(len(q), q.shape[1], -1, -1)
+        gates = Gates() if gates is None else gates
+        sight = replace(gates.sight or Sight(), bias=scores.gather(-1, place))
+        return q + self.content_bias[:, None], replace(gates, sight=sight)
 
     def _gates(self, hidden_states: Tensor, given: Gates | None) -> Gates | None:
         """What is known of the tokens from outside, and what the layer finds in the stream."""

@@ -14,11 +14,27 @@ class LinearMap(nn.Module):
 
     def __init__(self, spec: StackSpec) -> None:
         super().__init__()
-        self.proj = nn.Linear(spec.width, spec.width, bias=spec.bias)
+        self.proj = outward_map(spec, spec.width)
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """W_F x."""
         return self.proj(x)
+
+
+class OutwardMap(nn.Linear):
+    """A map back to the stream that starts smaller, by `shrink`, so that a deep sum starts no wider than a shallow one."""
+
+    def __init__(self, source: int, target: int, bias: bool, shrink: float) -> None:
+        super().__init__(source, target, bias=bias)
+        self.shrink = shrink
+
+
+def outward_map(spec: StackSpec, source: int) -> nn.Linear:
+    """The last map of a part of a layer, whose result is added to the stream."""
+    if spec.deep_output_scale:
+        # GPT-2's: as many results are added as there are parts in all layers.
+        return OutwardMap(source, spec.width, spec.bias, (2 * spec.depth) ** -0.5)
+    return nn.Linear(source, spec.width, bias=spec.bias)
 
 
 class TwoLayers(nn.Module):
@@ -27,7 +43,7 @@ class TwoLayers(nn.Module):
     def __init__(self, spec: StackSpec, nonlinearity: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.up_proj = nn.Linear(spec.width, spec.width_of_feedforward, bias=spec.bias)
-        self.down_proj = nn.Linear(spec.width_of_feedforward, spec.width, bias=spec.bias)
+        self.down_proj = outward_map(spec, spec.width_of_feedforward)
         self.nonlinearity = nonlinearity
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
@@ -36,17 +52,18 @@ class TwoLayers(nn.Module):
 
 
 class Gated(nn.Module):
-    """SwiGLU: the hidden numbers are multiplied by a gate of their own."""
+    """SwiGLU and GEGLU: the hidden numbers are multiplied by a gate of their own, which went through a nonlinearity."""
 
-    def __init__(self, spec: StackSpec) -> None:
+    def __init__(self, spec: StackSpec, nonlinearity: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(spec.width, spec.width_of_feedforward, bias=spec.bias)
         self.up_proj = nn.Linear(spec.width, spec.width_of_feedforward, bias=spec.bias)
-        self.down_proj = nn.Linear(spec.width_of_feedforward, spec.width, bias=spec.bias)
+        self.down_proj = outward_map(spec, spec.width_of_feedforward)
+        self.nonlinearity = nonlinearity
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
-        """down(silu(gate(x)) * up(x))."""
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        """down(nonlinearity(gate(x)) * up(x))."""
+        return self.down_proj(self.nonlinearity(self.gate_proj(x)) * self.up_proj(x))
 
 
 def build_feedforward(spec: StackSpec, kind: Feedforward) -> nn.Module | None:
@@ -63,7 +80,11 @@ def build_feedforward(spec: StackSpec, kind: Feedforward) -> nn.Module | None:
         case "gelu_tanh":
             return TwoLayers(spec, _gelu_tanh)
         case "swiglu":
-            return Gated(spec)
+            return Gated(spec, F.silu)
+        case "geglu":
+            return Gated(spec, F.gelu)
+        case "geglu_tanh":
+            return Gated(spec, _gelu_tanh)
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:

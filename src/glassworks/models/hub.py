@@ -3,11 +3,9 @@
 This file must not postpone annotations: the library reads `config: GlassworksConfig` as a class.
 """
 
-from dataclasses import field
-from typing import Any, Literal, cast, no_type_check
+from typing import Any, Literal, cast
 
 import torch
-from huggingface_hub.dataclasses import strict
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import (
@@ -16,7 +14,6 @@ from transformers import (
     AutoModelForCausalLM,
     DynamicCache,
     GenerationMixin,
-    PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.cache_utils import Cache
@@ -27,100 +24,19 @@ from transformers.utils.output_capturing import capture_outputs
 
 from glassworks.core.errors import InvalidInput
 from glassworks.core.text import say
-from glassworks.mixers import Gates
 from glassworks.models.attention import Attention
 from glassworks.models.blocks import Block
-from glassworks.models.cache import KEYS_LAYER, MEMORY_LAYER, enable_static_caches
+from glassworks.models.cache import MEMORY_LAYER, enable_static_caches
+from glassworks.models.config import GlassworksConfig, no_tokens, not_a_decoder
 from glassworks.models.initialise import initialise
-from glassworks.models.norms import build_norm
-from glassworks.models.places import left_padded, padding_of, places_of, starts_of
-from glassworks.models.positions import PositionTable, rotation_at
+from glassworks.models.layers import LayerStack, Passage
+from glassworks.models.places import known_starts_of, left_padded, padding_of, places_of, prefix_of
 from glassworks.models.spec import (
     AnyModel,
     RecurrentMemorySpec,
-    StackSpec,
     TransformerSpec,
     VectorSpec,
-    read_model_spec,
 )
-
-SMALLEST = TransformerSpec(vocabulary=2, width=4, depth=1)
-
-
-def no_tokens() -> InvalidInput:
-    """The error for asking a model of vectors about tokens."""
-    return InvalidInput(
-        say("this model reads vectors of numbers, not tokens"),
-        right=say("its class VectorTransformer, or the study that trained it"),
-        next_command="glassworks reproduce mesa",
-    )
-
-
-# The library's own check sees to the types; a second one would not know the fields it passes on.
-@no_type_check
-@strict
-class GlassworksConfig(PreTrainedConfig):
-    """A spec of a decoder as a transformers config; `transformer` is the spec, the rest follows from it."""
-
-    model_type = "glassworks"
-    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 - the library's own spelling
-
-    transformer: dict[str, Any] = field(default_factory=SMALLEST.to_json)
-    vocab_size: int | None = None
-    hidden_size: int | None = None
-    num_hidden_layers: int | None = None
-    num_attention_heads: int | None = None
-    num_key_value_heads: int | None = None
-    head_dim: int | None = None
-    intermediate_size: int | None = None
-    max_position_embeddings: int | None = None
-    layer_types: list[str] | None = None
-    use_cache: bool = True
-    bos_token_id: int | None = None
-    eos_token_id: int | list[int] | None = None
-    pad_token_id: int | None = None
-    tie_word_embeddings: bool = False
-    auto_map: dict[str, Any] = field(default_factory=dict[str, Any])
-    """Empty; TRL reads it of every architecture from outside the library."""
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        """Derives the sizes that the library and its friends look for."""
-        spec = self.spec
-        self.vocab_size = spec.vocabulary if isinstance(spec, TransformerSpec) else None
-        self.hidden_size = spec.width
-        self.num_hidden_layers = spec.depth
-        self.num_attention_heads = spec.sizes.query_heads
-        self.num_key_value_heads = spec.sizes.kv_heads
-        self.head_dim = spec.width_of_head
-        self.intermediate_size = spec.width_of_feedforward
-        self.max_position_embeddings = spec.context
-        self.tie_word_embeddings = isinstance(spec, TransformerSpec) and spec.tie_output
-        self.layer_types = [KEYS_LAYER if spec.keeps_keys(layer) else MEMORY_LAYER for layer in range(spec.depth)]
-        super().__post_init__(**kwargs)
-
-    @classmethod
-    def from_spec(cls, spec: StackSpec, **fields: Any) -> "GlassworksConfig":
-        """The config of a spec; further fields are the library's own, e.g. `eos_token_id`."""
-        return cls(transformer=spec.to_json(), **fields)
-
-    @property
-    def spec(self) -> AnyModel:
-        """The spec; its vocabulary follows `vocab_size`, which resizing the embeddings changes."""
-        changed = {} if self.vocab_size is None else {"vocabulary": self.vocab_size}
-        return read_model_spec(self.transformer | changed)
-
-    @property
-    def token_spec(self) -> TransformerSpec:
-        """The spec of a model that reads tokens; InvalidInput where this one reads vectors."""
-        match self.spec:
-            case TransformerSpec() as spec:
-                return spec
-            case VectorSpec():
-                raise no_tokens()
-
-    def validate_layer_type(self) -> None:
-        """Replaces the library's check, whose list of layer types is closed."""
-        assert set(self.layer_types or ()) <= {KEYS_LAYER, MEMORY_LAYER}
 
 
 class GlassworksPreTrainedModel(PreTrainedModel):
@@ -140,7 +56,7 @@ class GlassworksPreTrainedModel(PreTrainedModel):
         initialise(module, self.config.spec)
 
 
-class GlassworksModel(GlassworksPreTrainedModel):
+class GlassworksModel(GlassworksPreTrainedModel, LayerStack):
     """The decoder without its unembedding."""
 
     def __init__(self, config: GlassworksConfig) -> None:
@@ -152,9 +68,7 @@ class GlassworksModel(GlassworksPreTrainedModel):
                 right=say("AutoModelForCausalLM, or the class RecurrentMemoryModel"),
             )
         self.embed_tokens = _embedding(self.spec)
-        self.embed_positions = PositionTable(self.spec) if self.spec.has_table else None
-        self.layers = nn.ModuleList([Block(self.spec, layer) for layer in range(self.spec.depth)])
-        self.norm = build_norm(self.spec) if self.spec.has_final_norm else None
+        self.add_layers(self.spec, [Block(self.spec, layer) for layer in range(self.spec.depth)])
         self.gradient_checkpointing = False
         self._is_stateful = MEMORY_LAYER in (config.layer_types or ())
         self.post_init()
@@ -212,12 +126,14 @@ class GlassworksModel(GlassworksPreTrainedModel):
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         written: Float[Tensor, "batch position"] | None = None,
+        prefix: Int[Tensor, " batch"] | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """The stream after the last layer. `attention_mask` is 1 at real tokens, remembered ones included.
 
         `written` is how many times each token counts in memories that add up (1 unless given). Where `position_ids` start
-        again from 0 a new text begins, which needs mixers that can keep texts apart.
+        again from 0 a new text begins, which needs mixers that can keep texts apart. `prefix` counts the real tokens at each
+        sequence's beginning that see each other, for a spec that reads="prefix"; they are read in one call.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise InvalidInput(say("a model reads either input_ids or inputs_embeds"), right=say("exactly one of them"))
@@ -227,29 +143,11 @@ class GlassworksModel(GlassworksPreTrainedModel):
         seen = int(past_key_values.get_seq_length()) if past_key_values is not None else 0
         length = hidden.shape[1]
         padding = padding_of(attention_mask, seen + length)
-        starts = starts_of(position_ids, padding, seen) if self.spec.resets else None
+        starts = known_starts_of(position_ids, padding, seen, len(hidden)) if self.spec.resets else None
         places = places_of(seen, length, padding, position_ids, self.spec.longest, packs=self.spec.resets)
-        period = self.spec.position_period
-        table = None if self.embed_positions is None else self.embed_positions(places.within(period, hidden.device))
-        code = table if self.spec.positions == "concatenated" else None
-        if table is not None and code is None:
-            hidden = hidden + table
-        rotation = rotation_at(places, self.spec, hidden.device) if self.spec.positions == "rotary" else None
-        # One strength per token serves all key-value heads.
-        write = None if written is None else written[:, None].expand(-1, self.spec.sizes.kv_heads, -1)
-        starts = None if starts is None else starts.expand(hidden.shape[0], -1)
-        gates = None if padding is None and starts is None and write is None else Gates(padding, None, write, starts)
-        for layer in self.layers:
-            hidden = layer(
-                hidden,
-                gates=gates,
-                rotation=rotation,
-                past_key_values=past_key_values,
-                output_attentions=bool(output_attentions),
-                code=code,
-            )
-        if self.norm is not None:
-            hidden = self.norm(hidden)
+        beginning = None if prefix is None else prefix_of(prefix, padding, seen, self.spec)
+        passage = Passage(places, padding, starts, written, prefix=beginning)
+        hidden = self.run(hidden, passage, past_key_values, bool(output_attentions))
         return BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=past_key_values)
 
 
@@ -259,6 +157,8 @@ def _embedding(spec: AnyModel) -> nn.Module:
             return nn.Embedding(spec.vocabulary, spec.width)
         case VectorSpec():
             return nn.Linear(spec.inputs, spec.width, bias=False) if spec.embedding == "linear" else nn.Identity()
+        case _:
+            raise not_a_decoder(spec)
 
 
 def _body(config: GlassworksConfig) -> GlassworksModel:
@@ -277,7 +177,7 @@ class GlassworksForCausalLM(GlassworksPreTrainedModel, GenerationMixin):
 
     def __init__(self, config: GlassworksConfig) -> None:
         super().__init__(config)
-        spec = config.token_spec
+        spec = config.decoder_spec
         self.model = _body(config)
         self.lm_head = nn.Linear(spec.width, spec.vocabulary, bias=False)
         self._is_stateful = self.model._is_stateful
@@ -294,9 +194,13 @@ class GlassworksForCausalLM(GlassworksPreTrainedModel, GenerationMixin):
         labels: Int[Tensor, "batch position"] | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
+        prefix: Int[Tensor, " batch"] | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Logits of the next token at every position, and the mean loss in nats where labels are given."""
+        """Logits of the next token at every position, and the mean loss in nats where labels are given.
+
+        `prefix` is the body's. Where it is given, labels within it should be -100: those tokens see their successors.
+        """
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -304,7 +208,8 @@ class GlassworksForCausalLM(GlassworksPreTrainedModel, GenerationMixin):
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
-            **kwargs,
+            # A body that knows no prefix is not told of one.
+            **(kwargs if prefix is None else kwargs | {"prefix": prefix}),
         )
         logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         loss = None
@@ -323,12 +228,18 @@ class GlassworksForCausalLM(GlassworksPreTrainedModel, GenerationMixin):
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
         """The library's `generate`; prompts padded on the right are moved to the right edge first.
 
-        New tokens can only follow the last column, so the returned sequences then begin with the padding.
+        New tokens can only follow the last column, so the returned sequences then begin with the padding. Where the spec
+        reads="prefix", all tokens of a fresh prompt see each other unless `prefix` says how many of them.
         """
         ids = kwargs.pop("input_ids", None) if inputs is None else inputs
         mask = kwargs.get("attention_mask")
         if ids is not None and mask is not None and kwargs.get("past_key_values") is None:
             ids, kwargs["attention_mask"] = left_padded(ids, mask)
+        if self.config.decoder_spec.reads == "prefix" and ids is not None and kwargs.get("past_key_values") is None:
+            # Given, so that the library does not take a token of the prompt for padding and count otherwise.
+            kwargs["attention_mask"] = real = torch.ones_like(ids) if mask is None else kwargs["attention_mask"]
+            if kwargs.get("prefix") is None:
+                kwargs["prefix"] = (real != 0).sum(1)
         library_generate: Any = cast(Any, GenerationMixin).generate
         return library_generate(self, ids, *args, **kwargs)
 

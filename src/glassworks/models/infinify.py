@@ -165,7 +165,7 @@ def gates_of(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def _own(model: GlassworksForCausalLM, spec: Infini) -> GlassworksForCausalLM:
     """Our decoder with Infini layers for its softmax layers, and positions that begin again with every segment."""
-    old = model.config.token_spec
+    old = model.config.decoder_spec
     mixers = [old.mixer(layer) for layer in range(old.depth)]
     if not any(isinstance(mixer, Softmax) for mixer in mixers):
         raise InvalidInput(

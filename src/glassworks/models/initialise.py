@@ -7,8 +7,11 @@ from transformers import initialization as init
 from glassworks.mixers.infini import InfiniMixer
 from glassworks.mixers.memorizing import MemorizingMixer
 from glassworks.mixers.mesa import MesaMixer
+from glassworks.models.attention import Attention
+from glassworks.models.feedforward import OutwardMap
 from glassworks.models.norms import RootMeanSquareNorm
 from glassworks.models.positions import PositionTable
+from glassworks.models.prediction import Prediction
 from glassworks.models.spec import StackSpec
 
 
@@ -16,11 +19,11 @@ def initialise(module: nn.Module, spec: StackSpec, generator: torch.Generator | 
     """Fills one module (not its children); tensors that were loaded from a checkpoint are left alone."""
     match module:
         case nn.Linear() if spec.weight_scale is not None:
-            init.normal_(module.weight, std=spec.weight_scale, generator=generator)
+            init.normal_(module.weight, std=spec.weight_scale * _shrink(module), generator=generator)
             for bias in [p for name, p in module.named_parameters(recurse=False) if name == "bias"]:
                 init.zeros_(bias)
         case nn.Linear():
-            bound = module.in_features**-0.5
+            bound = module.in_features**-0.5 * _shrink(module)
             for parameter in module.parameters(recurse=False):
                 init.uniform_(parameter, -bound, bound, generator=generator)
         case nn.Embedding():
@@ -34,6 +37,11 @@ def initialise(module: nn.Module, spec: StackSpec, generator: torch.Generator | 
             init.zeros_(module.bias)
         case RootMeanSquareNorm():
             init.ones_(module.weight)
+        case Attention() if module.distance_proj is not None:
+            init.zeros_(module.content_bias)
+            init.zeros_(module.distance_bias)
+        case Prediction():
+            init.zeros_(module.bias)
         case MesaMixer():
             # Copied rather than filled in place: the library's own functions leave alone what came from a checkpoint.
             init.copy_(module.root, MesaMixer(module.heads, module.spec).root)
@@ -44,3 +52,7 @@ def initialise(module: nn.Module, spec: StackSpec, generator: torch.Generator | 
             init.zeros_(module.sharpness)
         case _:
             pass
+
+
+def _shrink(module: nn.Linear) -> float:
+    return module.shrink if isinstance(module, OutwardMap) else 1.0

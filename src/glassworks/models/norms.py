@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from glassworks.models.spec import StackSpec
+from glassworks.models.stack import StackSpec
 
 
 class RootMeanSquareNorm(nn.Module):
@@ -23,7 +23,7 @@ class RootMeanSquareNorm(nn.Module):
 
 
 def build_norm(spec: StackSpec) -> nn.Module | None:
-    """The norm of a spec, or None where it has none."""
+    """The norm of the stream of a spec, or None where it has none."""
     match spec.norm:
         case "none":
             return None

@@ -1,6 +1,7 @@
 """A long sequence read piece by piece: the memories are handed on, gradients flow back through them."""
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 
 import torch
@@ -13,6 +14,7 @@ from glassworks.core.text import say
 from glassworks.mixers import Memory
 from glassworks.models.cache import MemoryLayer
 from glassworks.models.hub import GlassworksForCausalLM
+from glassworks.tensors.seeds import Seed
 
 Memories = tuple[Memory | None, ...]
 PieceLoss = Callable[[Tensor, slice], Tensor]
@@ -72,7 +74,11 @@ def pieces_loss(
     `loss` is asked once for each piece, the last one first where pieces are read twice. Raises InvalidInput for a model
     with a layer that keeps all keys.
     """
-    source = _Source(model, inputs, written, loss)
+    chance = None
+    if model.training and model.config.spec.dropout:
+        # One number of torch's own stream, from which each piece's dropout follows: it is the same when read again.
+        chance = Seed(int(torch.randint(2**62, ())))
+    source = _Source(model, inputs, written, loss, chance)
     positions = _cut(inputs.shape[1], reading.piece)
     if not positions:
         raise InvalidInput(say("no tokens to read"), right=say("at least one token"))
@@ -125,10 +131,15 @@ class _Source:
     inputs: Tensor
     written: Tensor | None
     loss: PieceLoss
+    chance: Seed | None = None
 
     def read(self, positions: slice, memories: Memories, logits_to_keep: int = 0) -> tuple[Tensor, Memories]:
         written = None if self.written is None else self.written[:, positions]
-        return read_piece(self.model, self.inputs[:, positions], memories, positions.start, written, logits_to_keep)
+        drawing = nullcontext()
+        if self.chance is not None:
+            drawing = self.chance.child(positions.start).of_torch(self.inputs.device)
+        with drawing:
+            return read_piece(self.model, self.inputs[:, positions], memories, positions.start, written, logits_to_keep)
 
     def read_once(self, group: Sequence[slice], memories: Memories, backward: bool) -> tuple[Tensor, Memories]:
         """The loss of these pieces, its gradients taken at their end with all activations kept."""

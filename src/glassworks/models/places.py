@@ -7,6 +7,7 @@ from torch import Tensor
 from glassworks.core.errors import InvalidInput
 from glassworks.core.text import say
 from glassworks.models.positions import Places
+from glassworks.models.spec import StackSpec, TransformerSpec
 
 
 def padding_of(attention_mask: Tensor | None, known: int) -> Bool[Tensor, "batch key"] | None:
@@ -61,6 +62,59 @@ def starts_of(
     elif seen == 0:
         starts[:, 0] = False
     return starts if bool(starts.any()) else None
+
+
+def known_starts_of(
+    position_ids: Int[Tensor, "sequence position"] | None,
+    padding: Bool[Tensor, "batch key"] | None,
+    seen: int,
+    batch: int,
+) -> Bool[Tensor, "batch key"] | None:
+    """The same for remembered and new tokens alike; None where all of them are one text.
+
+    The place of the first new token tells where the text that goes on has begun: that many tokens before.
+    """
+    new = starts_of(position_ids, padding, seen)
+    if position_ids is None or torch.compiler.is_compiling():
+        return None
+    if not seen:
+        return None if new is None else new.expand(batch, -1)
+    length = position_ids.shape[1]
+    if padding is None:
+        ranks = torch.arange(seen + length, device=position_ids.device)[None].expand(batch, -1)
+        first = torch.zeros(batch, 1, dtype=torch.long, device=position_ids.device)
+    else:
+        ranks = torch.where(padding, padding.long().cumsum(1) - 1, -1)
+        first = padding[:, seen:].long().argmax(1, keepdim=True)
+    ids = position_ids.expand(batch, -1)
+    begun = ranks[:, seen:].gather(1, first) - ids.gather(1, first)
+    earlier = (ranks[:, :seen] == begun) & (begun > 0)
+    if new is None:
+        if not bool(earlier.any()):
+            return None
+        new = torch.zeros_like(ids, dtype=torch.bool)
+    return torch.cat([earlier, new.expand(batch, -1)], 1)
+
+
+def prefix_of(
+    prefix: Int[Tensor, " batch"], padding: Bool[Tensor, "batch key"] | None, seen: int, spec: StackSpec
+) -> Int[Tensor, " batch"] | None:
+    """The tokens at each beginning that see each other, checked; None where all of them were read in an earlier call."""
+    if not (isinstance(spec, TransformerSpec) and spec.reads == "prefix"):
+        raise InvalidInput(
+            say("this model reads the past only; no beginning of a text sees itself from both sides"),
+            right=say("no prefix, or a model built with reads=prefix"),
+        )
+    if not seen or torch.compiler.is_compiling():
+        return prefix
+    read = torch.full_like(prefix, seen) if padding is None else padding[:, :seen].sum(1)
+    if bool((prefix > read).any()):
+        raise InvalidInput(
+            say("a beginning of {prefix} tokens comes in pieces; its tokens see each other", prefix=int(prefix.max())),
+            given=say("{seen} tokens in the cache", seen=seen),
+            right=say("the whole beginning in the first call"),
+        )
+    return None
 
 
 def left_padded(

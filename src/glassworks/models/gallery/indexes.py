@@ -46,7 +46,7 @@ def addresses(wheel: Wheel, found: Places, line: Line) -> Iterator[str]:
     problems: list[str] = []
     is_found = False
     pages = [(_address(link), link) for link in found.links]
-    pages += [(f"{_address(index).rstrip('/')}/{wheel.package}/", index) for index in found.indexes]
+    pages += [(f"{_address(index).rstrip('/')}/{wheel.package.lower()}/", index) for index in found.indexes]
     for address, name in pages:
         try:
             files = _files_at(address, line)

