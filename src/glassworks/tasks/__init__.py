@@ -10,12 +10,20 @@ from glassworks.tasks.bigram import Bigram, BigramBatch
 from glassworks.tasks.dynamics import Dynamics, DynamicsBatch
 from glassworks.tasks.facts import Facts
 from glassworks.tasks.haystacks import Haystacks, HaystackTask
+from glassworks.tasks.pairs import Pairs
 from glassworks.tasks.passkey import Passkey
 from glassworks.tasks.regression import FewShot, FewShotBatch
+from glassworks.tasks.sentences import Sentences
 from glassworks.tasks.text import TextWindows
+from glassworks.tasks.windows_asked import Continuations, MaskedText
 
-TASKS: Shelf[Task] = Shelf("task", Bigram, Dynamics, Facts, FewShot, Passkey, TextWindows)
-AnyTask = Annotated[Bigram | Dynamics | Facts | FewShot | Passkey | TextWindows, Field(discriminator="kind")]
+TASKS: Shelf[Task] = Shelf(
+    "task", Bigram, Continuations, Dynamics, Facts, FewShot, MaskedText, Pairs, Passkey, Sentences, TextWindows
+)
+AnyTask = Annotated[
+    Bigram | Continuations | Dynamics | Facts | FewShot | MaskedText | Pairs | Passkey | Sentences | TextWindows,
+    Field(discriminator="kind"),
+]
 
 __all__ = [
     "TASKS",
@@ -23,6 +31,7 @@ __all__ = [
     "Batch",
     "Bigram",
     "BigramBatch",
+    "Continuations",
     "Dynamics",
     "DynamicsBatch",
     "Facts",
@@ -30,7 +39,10 @@ __all__ = [
     "FewShotBatch",
     "HaystackTask",
     "Haystacks",
+    "MaskedText",
+    "Pairs",
     "Passkey",
+    "Sentences",
     "Task",
     "TextWindows",
     "TokenTask",

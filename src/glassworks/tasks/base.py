@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -23,6 +24,17 @@ class Batch:
     scored: dict[str, Bool[Tensor, "batch position"]]
     written: Float[Tensor, "batch position"] | None = field(default=None, kw_only=True)
     """How many times each token counts in memories that add up; once unless given."""
+    real: Bool[Tensor, "batch position"] | None = field(default=None, kw_only=True)
+    """False at padding; None where every token is real."""
+    given: int = field(default=0, kw_only=True)
+    """Places at the beginning, the same of all sequences, that hold what is given (padding before it); the rest is to be written."""
+
+    @property
+    def prefix(self) -> Int[Tensor, " batch"]:
+        """How many real tokens of each sequence are given."""
+        if self.real is None:
+            return torch.full((len(self.inputs),), self.given, device=self.inputs.device)
+        return self.real[:, : self.given].sum(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +105,12 @@ class TokenTask(Task):
 
     spells_bytes: ClassVar[bool] = False
     """True where tokens are the bytes of UTF-8 text, for which there is a tokenizer."""
+    gives: ClassVar[bool] = False
+    """True where the first tokens of a sequence are given (`Batch.given`), so that a model may read them in both directions."""
+    hides: ClassVar[bool] = False
+    """True where `targets` are the hidden tokens of the same places, for models that see both sides."""
+    past_masks: ClassVar[frozenset[str]] = frozenset()
+    """Masks that ask for given tokens too, which only a model that reads the past alone can be asked for."""
 
     @property
     def vocabulary(self) -> int:

@@ -1,7 +1,5 @@
 """Windows of a text file, byte by byte: language modelling on any text, without a tokenizer."""
 
-import hashlib
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,6 +11,7 @@ from pydantic import Field
 from glassworks.core.errors import BrokenFile, InvalidInput, NotFound
 from glassworks.core.text import say
 from glassworks.tasks.base import Batch, TokenTask, VectorBatch
+from glassworks.tasks.files import digest_of
 from glassworks.tensors.seeds import Seed
 
 BYTES = 256
@@ -47,7 +46,7 @@ class TextWindows(TokenTask):
         """
         place = Path(path).resolve()
         _bytes_of(place)
-        return cls.parse({"kind": "text", "path": str(place), "sha256": _digest_of(place)} | choices)
+        return cls.parse({"kind": "text", "path": str(place), "sha256": digest_of(place)} | choices)
 
     @property
     def vocabulary(self) -> int:
@@ -89,7 +88,7 @@ class TextWindows(TokenTask):
         """The bytes of this split, mapped into memory rather than read; raises as `sample` does."""
         place = Path(self.path).resolve()
         whole = _bytes_of(place)
-        if self.sha256 is not None and (found := _digest_of(place)) != self.sha256:
+        if self.sha256 is not None and (found := digest_of(place)) != self.sha256:
             raise BrokenFile(
                 say("{path} holds another text than this task was made for", path=self.path),
                 given=f"sha256 {found}",
@@ -118,15 +117,3 @@ def _bytes_of(place: Path) -> NDArray[np.uint8]:
         return np.memmap(place, dtype=np.uint8, mode="r")
     except OSError:
         raise InvalidInput(say("{path} cannot be read as a file", path=str(place)), right=say("a text file")) from None
-
-
-def _digest_of(place: Path) -> str:
-    about = place.stat()
-    return _digest(place, about.st_size, about.st_mtime_ns)
-
-
-@cache
-def _digest(place: Path, _size: int, _changed: int) -> str:
-    # Size and time of change stand in the key, so that a file written anew is read anew.
-    with place.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,10 +22,10 @@ from glassworks.core.text import Text, say
 from glassworks.models.hub import GlassworksForCausalLM
 from glassworks.models.pieces import Reading, pieces_loss
 from glassworks.models.quiet import quiet_bars
-from glassworks.models.transformer import build_model
 from glassworks.tasks.base import Batch
 from glassworks.tensors.devices import has_fast_bfloat16
 from glassworks.tensors.seeds import Seed
+from glassworks.training.building import build_untrained
 from glassworks.training.objectives import AnyBatch, objective_of
 from glassworks.training.optimisers import build_optimiser
 from glassworks.training.spec import TrainingSpec
@@ -87,11 +87,11 @@ class _Run:
 
     def __init__(self, spec: TrainingSpec, options: TrainingOptions, entry: StoreEntry, events: EventLog) -> None:
         self.spec, self.options, self.entry, self.events = spec, options, entry, events
-        self.model = build_model(spec.model, Seed(spec.seed).child("model"))
+        self.model = build_untrained(spec)
         nn.Module.to(self.model, options.device)
         self.forward = torch.compile(self.model, dynamic=False) if options.compile else self.model
         self.precision = self._choose_precision()
-        self.objective = objective_of(spec.task.reads)
+        self.objective = objective_of(spec.model, spec.task)
         self._freeze()
         self.parameters = dict(self.model.named_parameters())
         self.optimiser = build_optimiser(spec, self.parameters)
@@ -137,7 +137,8 @@ class _Run:
         self.optimiser.zero_grad(set_to_none=True)
         masks = self._learned_from(batch, step)
         try:
-            loss, logits = self._learn_from(batch, masks, keep_logits=is_probed)
+            with self._dropout(step):
+                loss, logits = self._learn_from(batch, masks, keep_logits=is_probed)
         except InvalidInput as refused:
             raise self._refused(step, refused) from refused
         self._check_finite(loss, step)
@@ -154,6 +155,12 @@ class _Run:
             self.events.emit(
                 StepDone(digest=self.spec.digest(), step=step, loss=float(loss), scores=last, seconds=seconds)
             )
+
+    def _dropout(self, step: int) -> AbstractContextManager[None]:
+        """What dropout draws depends on seed and step alone, so that a resumed training draws the same."""
+        if not self.spec.model.dropout:
+            return nullcontext()
+        return Seed(self.spec.seed).child("dropout", step).of_torch(self.options.device)
 
     def _learn_from(self, batch: AnyBatch, masks: Masks, *, keep_logits: bool) -> tuple[Tensor, Tensor]:
         """Gradients of the mean loss over the batch, piece by piece; the loss, and all logits where they are asked for."""

@@ -1,18 +1,22 @@
-"""What a training learns by: cross-entropy of the next token, or half the squared error of the next vector."""
+"""What a training learns by: cross-entropy of tokens or labels, or half the squared error of the next vector."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
+import torch
 from jaxtyping import Bool
 from torch import Tensor
 from torch.nn import functional as F
-from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from glassworks.tasks import Batch, VectorBatch
+from glassworks.models.spec import AnyModel, EncoderDecoderSpec, EncoderSpec, TransformerSpec
+from glassworks.tasks import AnyTask, Batch, Sentences, VectorBatch
+from glassworks.tasks.base import VectorTask
 from glassworks.tasks.solvers import half_squared_error
 
 AnyBatch = Batch | VectorBatch
-Forward = Callable[..., CausalLMOutputWithPast]
+# Whatever the library's model returns that has `logits`.
+Forward = Callable[..., Any]
 
 
 class Objective(ABC):
@@ -37,8 +41,14 @@ class CrossEntropy(Objective):
     def read(self, forward: Forward, batch: AnyBatch, part: slice) -> Tensor:
         """Logits, in float32."""
         assert isinstance(batch, Batch)
-        written = {} if batch.written is None else {"written": batch.written[part]}
-        return _logits(forward(input_ids=batch.inputs[part], use_cache=False, **written))
+        return _logits(forward(input_ids=batch.inputs[part], **self.beside(batch, part)))
+
+    def beside(self, batch: Batch, part: slice) -> dict[str, Any]:
+        """What the model is told beside the tokens."""
+        told: dict[str, Any] = {"use_cache": False}
+        if batch.written is not None:
+            told["written"] = batch.written[part]
+        return told | _mask(batch.real, part)
 
     def mean_loss(self, output: Tensor, targets: Tensor, mask: Bool[Tensor, "batch position"]) -> Tensor:
         """Cross-entropy."""
@@ -49,6 +59,54 @@ class CrossEntropy(Objective):
         right = (output.argmax(-1) == batch.targets).float()
         loss = F.cross_entropy(output.flatten(0, 1), batch.targets.flatten(), reduction="none").view_as(right)
         return _means({"accuracy": right, "loss": loss}, batch)
+
+
+class BothSides(CrossEntropy):
+    """Nats per token of an encoder, which sees every token but the hidden ones."""
+
+    def beside(self, batch: Batch, part: slice) -> dict[str, Any]:
+        """The mask of padding alone: an encoder keeps nothing."""
+        return _mask(batch.real, part)
+
+
+class Prefix(CrossEntropy):
+    """Nats per token of a decoder that reads what is given in both directions."""
+
+    def beside(self, batch: Batch, part: slice) -> dict[str, Any]:
+        """How many tokens of each sequence are given, too."""
+        return super().beside(batch, part) | {"prefix": batch.prefix[part]}
+
+
+class SequenceToSequence(CrossEntropy):
+    """Nats per token of an encoder-decoder: the encoder reads what is given, the decoder its last token and what follows."""
+
+    def read(self, forward: Forward, batch: AnyBatch, part: slice) -> Tensor:
+        """Logits, in float32; zeros at the places of given tokens, whose followers nobody predicts."""
+        assert isinstance(batch, Batch)
+        inputs = batch.inputs[part]
+        given, written = inputs[:, : batch.given], inputs[:, batch.given - 1 :]
+        real = _mask(None if batch.real is None else batch.real[:, : batch.given], part)
+        logits = _logits(forward(input_ids=given, decoder_input_ids=written, use_cache=False, **real))
+        nothing = torch.zeros(len(inputs), batch.given - 1, logits.shape[-1], device=logits.device)
+        return torch.cat([nothing, logits], 1)
+
+
+class Classification(CrossEntropy):
+    """Nats per sentence: one label each, which is asked for at its last real token."""
+
+    def __init__(self, *, reads_ahead: bool = False) -> None:
+        # A prefix decoder is given the whole sentence.
+        self.reads_ahead = reads_ahead
+
+    def read(self, forward: Forward, batch: AnyBatch, part: slice) -> Tensor:
+        """The scores of all labels, in float32, the same at every place of a sentence."""
+        assert isinstance(batch, Batch)
+        inputs, told = batch.inputs[part], _mask(batch.real, part)
+        if self.reads_ahead:
+            every = torch.ones_like(inputs) if batch.real is None else batch.real[part]
+            told["prefix"] = every.sum(1)
+        scores = _logits(forward(input_ids=inputs, **told))
+        return scores[:, None].expand(-1, batch.inputs.shape[1], -1)
 
 
 class SquaredError(Objective):
@@ -67,9 +125,21 @@ class SquaredError(Objective):
         return _means({"loss": half_squared_error(output, batch.targets)}, batch)
 
 
-def objective_of(batch_kind: str) -> Objective:
-    """The objective of a task that reads "tokens" or "vectors"."""
-    return {"tokens": CrossEntropy, "vectors": SquaredError}[batch_kind]()
+def objective_of(model: AnyModel, task: AnyTask) -> Objective:
+    """What a model of this kind learns a task by; that the two fit is checked by TrainingSpec."""
+    match model, task:
+        case _, VectorTask():
+            return SquaredError()
+        case _, Sentences():
+            return Classification(reads_ahead=isinstance(model, TransformerSpec) and model.reads == "prefix")
+        case EncoderSpec(), _:
+            return BothSides()
+        case EncoderDecoderSpec(), _:
+            return SequenceToSequence()
+        case TransformerSpec(reads="prefix"), _:
+            return Prefix()
+        case _:
+            return CrossEntropy()
 
 
 def score(logits: Tensor, batch: Batch) -> dict[str, float]:
@@ -77,9 +147,14 @@ def score(logits: Tensor, batch: Batch) -> dict[str, float]:
     return CrossEntropy().score(logits, batch)
 
 
-def _logits(output: CausalLMOutputWithPast) -> Tensor:
-    assert output.logits is not None, "every decoder of ours returns logits"
+def _logits(output: Any) -> Tensor:
+    assert output.logits is not None, "every model of ours returns logits"
     return output.logits.float()
+
+
+def _mask(real: Tensor | None, part: slice) -> dict[str, Tensor]:
+    """The library's mask of padding, where there is any."""
+    return {} if real is None else {"attention_mask": real[part].long()}
 
 
 def _means(values: dict[str, Tensor], batch: AnyBatch) -> dict[str, float]:

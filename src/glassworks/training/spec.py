@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from glassworks.core.spec import ImpossibleValue, Spec
 from glassworks.core.text import say
-from glassworks.models.spec import AnyModel, TransformerSpec, VectorSpec
-from glassworks.tasks import AnyTask
+from glassworks.models.spec import AnyModel, EncoderDecoderSpec, EncoderSpec, TokenModel, TransformerSpec, VectorSpec
+from glassworks.tasks import AnyTask, Sentences
 from glassworks.tasks.base import TokenTask, VectorTask
 from glassworks.training.schedules import AnyClip, AnySchedule, Constant
 
@@ -134,11 +134,12 @@ class TrainingSpec(Spec):
     @model_validator(mode="after")
     def _fits(self) -> "TrainingSpec":
         match self.model, self.task:
-            case TransformerSpec() as model, TokenTask() as task:
+            case TransformerSpec() | EncoderSpec() | EncoderDecoderSpec() as model, TokenTask() as task:
                 _check_tokens(model, task)
+                _check_sight(model, task, (self.loss_on, *(extra.mask for extra in self.extra_losses)))
             case VectorSpec() as model, VectorTask() as task:
                 _check_vectors(model, task)
-            case TransformerSpec(), task:
+            case TransformerSpec() | EncoderSpec() | EncoderDecoderSpec(), task:
                 raise ImpossibleValue(
                     say("the task {task} is made of vectors, the model reads tokens", task=task.kind),
                     say("a model of kind {kind}", kind="vector_decoder"),
@@ -159,6 +160,11 @@ class TrainingSpec(Spec):
             raise ImpossibleValue(
                 say("sequences of vectors are read whole, not in pieces"), say("no piece, or a world of tokens")
             )
+        if self.piece is not None and not _reads_past(self.model):
+            raise ImpossibleValue(
+                say("a model that sees tokens ahead reads a sequence at once, not in pieces"),
+                say("no piece, or a decoder that reads the past"),
+            )
         if self.piece is not None and any(self.model.keeps_keys(layer) for layer in range(self.model.depth)):
             raise ImpossibleValue(
                 say("a layer of this model keeps every key; it cannot be read in pieces of bounded memory"),
@@ -176,7 +182,36 @@ class TrainingSpec(Spec):
         return self
 
 
-def _check_tokens(model: TransformerSpec, task: TokenTask) -> None:
+def _reads_past(model: AnyModel) -> bool:
+    return isinstance(model, VectorSpec) or (isinstance(model, TransformerSpec) and model.reads == "past")
+
+
+def _check_sight(model: TokenModel, task: TokenTask, masks: tuple[str, ...]) -> None:
+    """A token that a model sees is none that it can be asked for."""
+    if isinstance(task, Sentences):
+        # Any body can carry a head for labels, which are no tokens.
+        return
+    if task.hides != isinstance(model, EncoderSpec):
+        raise ImpossibleValue(
+            say("the task {task} does not fit a model of kind {kind}", task=task.kind, kind=model.kind),
+            say("hidden tokens (masked) for an encoder, tokens to come for all others, labels (sentences) for any"),
+        )
+    if task.hides or _reads_past(model):
+        return
+    if not task.gives:
+        raise ImpossibleValue(
+            say("nothing is given in the task {task} that this model could read ahead", task=task.kind),
+            say("pairs or continuations, or a decoder that reads the past"),
+        )
+    for mask in masks:
+        if mask in task.past_masks:
+            raise ImpossibleValue(
+                say("{mask} asks for given tokens, which this model sees", mask=mask),
+                say("loss_on=all, or a decoder that reads the past"),
+            )
+
+
+def _check_tokens(model: TokenModel, task: TokenTask) -> None:
     if model.vocabulary < task.vocabulary:
         raise ImpossibleValue(
             say("the model's vocabulary of {model} is smaller than the task's", model=model.vocabulary),
