@@ -43,7 +43,7 @@ class Series:
     """One curve: mean at each x, its 95 % band (None or NaN: no spread known), how many seeds it stands for.
 
     `seeds=0` says that no chance is involved. `style` (0 to 7) fixes colour and line across figures;
-    None takes the place in the list. Without `joined` it is a cloud of points.
+    None takes the place in the list. Without `joined` it is a cloud of points, without `marked` a bare line.
     """
 
     label: Label
@@ -54,6 +54,7 @@ class Series:
     seeds: int = 0
     style: int | None = None
     joined: bool = True
+    marked: bool = True
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def _paint_plot(plot: Plot, series: Sequence[Series], axes: Axes, palette: Palet
             plot.fill_between(one.x, one.low, one.high, color=colour, alpha=0.16, linewidth=0)
         plot.plot(
             one.x, one.mean, color=colour, linestyle=_LINES[style] if one.joined else "none", linewidth=1.7,
-            marker=_MARKERS[style], markersize=4, markevery=max(1, len(one.x) // 8) if one.joined else 1,
+            marker=_MARKERS[style] if one.marked else "none", markersize=4, markevery=max(1, len(one.x) // 8) if one.joined else 1,
             markeredgewidth=0, label=english(one.label),
         )  # fmt: skip
     for reference in axes.references:

@@ -136,6 +136,13 @@ def others() -> list[Measurement]:
         measurement("policy_paths", paths, method=("ppo",), seed=SEEDS, point=(0, 1, 2, 3), metric=("kl", "reward")),
         measurement("samples", [0.5, np.nan], sample=labels),
         measurement("reward_pairs", 400.0),
+        measurement(
+            "overoptimisation_law",
+            np.ones((2, 3, 4)),
+            method=("ppo, free", "best_of_n"),
+            seed=SEEDS,
+            number=("alpha", "beta", "peak", "residual"),
+        ),
     ]
 
 

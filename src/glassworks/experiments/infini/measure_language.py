@@ -178,7 +178,7 @@ def _costs(work: Workbench) -> Measurement:
 def _kept(model: GlassworksForCausalLM, window: Int[Tensor, "window position"]) -> int:
     """Numbers that a model keeps across segments once it has read a window."""
     ((_, cache),) = streams_of(model, [window])
-    return values_of(cache, model.config.token_spec).kept
+    return values_of(cache, model.config.decoder_spec).kept
 
 
 def _steps(work: Workbench) -> int:

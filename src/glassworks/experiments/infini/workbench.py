@@ -91,7 +91,7 @@ def load_decoder(trained: Trained, device: torch.device) -> GlassworksForCausalL
 
 def with_mixer(model: GlassworksForCausalLM, mixer: AnyMixer) -> GlassworksForCausalLM:
     """The same weights around another mixer in every layer; parameters that the other mixer lacks are left out."""
-    spec = model.config.token_spec.replaced_all({"mixers": [mixer.to_json()]})
+    spec = model.config.decoder_spec.replaced_all({"mixers": [mixer.to_json()]})
     changed = build_model(spec, Seed(0))
     known = changed.state_dict()
     changed.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if name in known})
@@ -115,7 +115,7 @@ def refusals(model: GlassworksForCausalLM) -> AbstractContextManager[None]:
 
     What other models raise is raised.
     """
-    solves = any(isinstance(mixer, Mesa) for mixer in model.config.token_spec.mixers)
+    solves = any(isinstance(mixer, Mesa) for mixer in model.config.decoder_spec.mixers)
     return suppress(InvalidInput) if solves else nullcontext()
 
 

@@ -154,6 +154,7 @@ class Chain:
             "answer_length": study.answer_length, "rate": study.policy_rate, "seed": seed,
         }  # fmt: skip
         batch = min(_UPDATE, study.answers)
+        own: dict[str, Any] = {"batch": batch, "critic_rate": study.critic_rate}
         match name:
             case "grpo":
                 reward = self._folder(REWARD, seed)
@@ -167,7 +168,7 @@ class Chain:
                 )
             case "ppo, free":
                 proxy, gold = (self._folder(one, seed) for one in (PROXY, REWARD))
-                return PpoSpec(**common, reward=proxy, gold=gold, steps=study.free_steps, beta=0.0, batch=batch)
+                return PpoSpec(**common, reward=proxy, gold=gold, steps=study.free_steps, beta=0.0, **own)
             case _:
                 price = study.beta * (HELD_PRICE if name == HELD else 1.0)
                 return PpoSpec(

@@ -34,12 +34,14 @@ from glassworks.experiments.life.names import (
 )
 from glassworks.experiments.life.texts import packed_bits
 from glassworks.tensors.seeds import Seed
+from glassworks.training.overoptimisation import Point, best_of_n_curve, fit_law
 
 if TYPE_CHECKING:
     from glassworks.experiments.base import Bench
     from glassworks.experiments.life.spec import Life
     from glassworks.training.store import History
 
+LAW = ("alpha", "beta", "peak", "residual")
 METRICS = ("reward", "kl", "length", "spread")
 # What is held out of conversations for judging at most, and how many prompts are shown with their answers.
 _TALKS, _SHOWN = 100, 4
@@ -192,20 +194,37 @@ def _overoptimisation(chain: Chain) -> list[Measurement]:
         means, spreads = (np.array([getter(scores) for scores in both]) for getter in (np.mean, np.std))
         path = _path(chain.run(FREE, seed).history, ("kl", "reward", "gold"), 10)
         path[:, 1:] = (path[:, 1:] - means) / spreads
-        curve = weighing.best_of(both[0], both[1], study.best_of, Seed(seed).child("best"))
+        points = best_of_n_curve(both[0], both[1], study.best_of)
+        curve = np.array([[point.distance**2, point.proxy, point.gold] for point in points])
         curve[:, 1:] = (curve[:, 1:] - means) / spreads
         paths.append(path)
         curves.append(curve)
-    points = max(max(map(len, paths)), len(study.best_of))
-    values = np.full((2, len(study.seeds), points, 3), np.nan)
+    longest = max(max(map(len, paths)), len(study.best_of))
+    values = np.full((2, len(study.seeds), longest, 3), np.nan)
     for place, rows in enumerate((paths, curves)):
         for column, row in enumerate(rows):
             values[place, column, : len(row)] = row
     coords = {
-        "method": (FREE, BEST), "seed": study.seeds, "point": tuple(range(points)), "metric": ("kl", "proxy", "gold"),
+        "method": (FREE, BEST), "seed": study.seeds, "point": tuple(range(longest)), "metric": ("kl", "proxy", "gold"),
     }  # fmt: skip
     says = say("learned (proxy) and true (gold) reward against KL, in spreads of the fine-tuned model's rewards")
-    return [_made("overoptimisation", says, (values, "nats; spreads"), coords)]
+    laws = np.array([[_law(row, method) for row in rows] for rows, method in ((paths, FREE), (curves, BEST))])
+    named = {"method": (FREE, BEST), "seed": study.seeds, "number": LAW}
+    return [
+        _made("overoptimisation", says, (values, "nats; spreads"), coords),
+        _made(
+            "overoptimisation_law", say("the law of the true reward, fitted to each curve"), (laws, "spreads"), named
+        ),
+    ]
+
+
+def _law(path: NDArray[np.float64], method: str) -> tuple[float, ...]:
+    """Both constants, the distance of the peak and what is left unexplained; NaN where two distances are not to be had."""
+    points = [Point(float(np.sqrt(max(kl, 0.0))), float(proxy), float(gold)) for kl, proxy, gold in path]
+    if len({point.distance for point in points if point.distance > 0}) < 2:
+        return (np.nan,) * len(LAW)
+    fit = fit_law(points, "best_of_n" if method == BEST else "reinforced", 0.0)
+    return fit.alpha, fit.beta, fit.peak if np.isfinite(fit.peak) else np.nan, fit.residual
 
 
 def _inside(chain: Chain) -> list[Measurement]:

@@ -83,8 +83,10 @@ class Life(Experiment):
     """Highest learning rate of DPO."""
     policy_steps: int = Field(default=30, ge=1)
     """Rounds of PPO and of GRPO."""
-    policy_rate: float = Field(default=1e-4, gt=0)
+    policy_rate: float = Field(default=3e-4, gt=0)
     """Learning rate of PPO and of GRPO."""
+    critic_rate: float = Field(default=1e-3, gt=0)
+    """Learning rate of PPO's critic."""
     free_steps: int = Field(default=50, ge=2)
     """Rounds of PPO without a price on the KL, against the proxy."""
     beta: float = Field(default=0.05, gt=0)
@@ -120,7 +122,7 @@ class Life(Experiment):
                 return cls(
                     scale=scale, vocabulary=32_000, width=4096, depth=32, heads=32, length=4096, pretrain_steps=500_000, pretrain_batch=1024,
                     pretrain_rate=3e-4, tune_steps=10_000, tune_rate=2e-5, reward_steps=10_000, reward_rate=1e-5, proxy_steps=2000, direct_steps=10_000,
-                    direct_rate=5e-7, policy_steps=2000, policy_rate=1e-6, free_steps=4000, beta=0.02, answers=512, answer_length=512,
+                    direct_rate=5e-7, policy_steps=2000, policy_rate=1e-6, critic_rate=1e-5, free_steps=4000, beta=0.02, answers=512, answer_length=512,
                     gold_pairs=60_000, best_of=(1, 2, 4, 8, 16, 32, 64, 128), judged=1000, windows=1000,
                 )  # fmt: skip
 

@@ -80,6 +80,7 @@ PARTS: tuple[Part, ...] = (
         ),
         ("life.over-optimised", "life.best-of-n-gap"),
         ("life-overoptimisation",),
+        tables.laws,
     ),
     Part(
         "inside-study",

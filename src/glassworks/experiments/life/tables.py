@@ -70,3 +70,20 @@ def samples(evidence: Evidence) -> list[Table]:
 
 def _two(value: float) -> str | None:
     return f"{value:.2f}" if np.isfinite(value) else None
+
+
+def laws(evidence: Evidence) -> list[Table]:
+    """The law of Gao et al. fitted to the true reward: R = d (alpha - beta log d) for PPO, d (alpha - beta d) for best-of-n."""
+    if "overoptimisation_law" not in evidence:
+        return []
+    found = evidence["overoptimisation_law"]
+    rows = tuple(
+        (called(method), *(str(found.interval(method=method, number=number)) for number in found.coords["number"]))
+        for method in found.coords["method"]
+    )
+    columns = (say("method"), "alpha", "beta", say("distance of the peak"), say("left unexplained"))
+    caption = say(
+        "R = d (alpha - beta log d) for PPO and R = d (alpha - beta d) for best-of-n, with d the square root of KL (Gao et al. 2022), fitted "
+        "to each seed's true reward; a dash where the fitted law has no peak."
+    )
+    return [Table("life-laws", say("The law of over-optimisation"), columns, rows, caption)]

@@ -126,25 +126,6 @@ def reward_accuracy(scorer: RewardModel, pairs: Sequence[Pair]) -> float:
     return float(((gaps > 0) + 0.5 * (gaps == 0)).mean())
 
 
-def best_of(
-    proxy: Float[np.ndarray, "prompt draw"], gold: Float[np.ndarray, "prompt draw"], counts: Sequence[int], seed: Seed
-) -> Float[np.ndarray, "count metric"]:
-    """KL, mean proxy and mean gold reward of the best of n by the proxy, over draws without replacement (Gao et al. 2022)."""
-    chance = seed.numpy()
-    rows: list[tuple[float, float, float]] = []
-    for count in counts:
-        picks = [chance.permutation(proxy.shape[1])[:count] for _ in range(64 if count < proxy.shape[1] else 1)]
-        best = [proxy[:, pick].argmax(1) for pick in picks]
-        index = np.arange(len(proxy))
-        means = [
-            (proxy[:, pick][index, place].mean(), gold[:, pick][index, place].mean())
-            for pick, place in zip(picks, best, strict=True)
-        ]
-        learned, true = np.mean(means, axis=0)
-        rows.append((math.log(count) - (count - 1) / count, float(learned), float(true)))
-    return np.array(rows)
-
-
 def words_alone(fit: Sequence[Pair], held_out: Sequence[Pair], steps: int = 300) -> tuple[float, float]:
     """Accuracy on held-out and on training pairs of a logistic regression on differences of word counts.
 

@@ -1,0 +1,1 @@
+"""Scaling laws at small scale, and language models as compressors."""
