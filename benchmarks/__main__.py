@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import birth, capture, infini, mesa, surgery, worlds
+from benchmarks import birth, capture, decoding, infini, mesa, pretraining, surgery, worlds
 from benchmarks.measure import Ratio, as_json, machine
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -23,12 +23,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument(
         "--only",
-        choices=["generation", "step", "head", "capture", "surgery", "mesa", "infini", "worlds"],
+        choices=["generation", "step", "head", "capture", "surgery", "mesa", "infini", "worlds", "decoding", "pretraining"],
         action="append",
     )
     parser.add_argument("--head-runs", type=int, default=1, help="repeats of the time to the head; each takes minutes")
     given = parser.parse_args()
-    chosen = given.only or ["generation", "step", "capture", "surgery", "mesa", "infini", "worlds", "head"]
+    chosen = given.only or ["generation", "step", "capture", "surgery", "mesa", "infini", "worlds", "decoding", "pretraining", "head"]
     console = Console()
     difference = birth.simplified_reference_is_the_same_model()
     console.print(f"both sides with equal weights: largest logit difference {difference:.1e}")
@@ -40,6 +40,8 @@ def main() -> None:
         "mesa": lambda: mesa.rows(given.runs),
         "infini": lambda: infini.rows(given.runs),
         "worlds": lambda: worlds.rows(given.runs),
+        "pretraining": lambda: pretraining.rows(given.runs),
+        "decoding": lambda: decoding.rows(given.runs),
         "head": lambda: [birth.time_to_head(given.head_runs)],
     }
     about = machine()

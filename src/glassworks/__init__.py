@@ -2,7 +2,7 @@
 
 `gw.reproduce("birth")`, `gw.train("notes.txt", mixer="softmax,mesa")`, `gw.load(path)`, `gw.examine(source, text=...)`, `gw.compare(a, b, text)`,
 `gw.surgery(source, plan, prompt=...)`, `gw.sweep(source)`, `gw.generate(source, prompt)`, `gw.stream(source, "book.txt", ask=...)`,
-`gw.infinify(source, out)`, `gw.catalog`. Importing this loads nothing heavy.
+`gw.infinify(source, out)`, `gw.presets()`, `gw.build(name)`, `gw.tree()`, `gw.plan(flops=1e21)`, `gw.catalog`. Importing this loads nothing heavy.
 """
 
 import sys
@@ -37,12 +37,15 @@ if TYPE_CHECKING:
         sweep,
         train,
     )
+    from glassworks.cli.api_family import build, presets, tree
+    from glassworks.cli.api_plan import plan
     from glassworks.core import errors
     from glassworks.models.mixing import MixingLayer
 
 __all__ = [
     "MixingLayer",
     "anatomy",
+    "build",
     "catalog",
     "compare",
     "errors",
@@ -57,6 +60,8 @@ __all__ = [
     "load",
     "mixers",
     "models",
+    "plan",
+    "presets",
     "reproduce",
     "results",
     "stream",
@@ -65,6 +70,7 @@ __all__ = [
     "tasks",
     "train",
     "training",
+    "tree",
 ]
 
 _ROOMS = (
@@ -77,6 +83,7 @@ _MODULES = {"catalog": "glassworks.catalog", "errors": "glassworks.core.errors"}
 _FUNCTIONS = (
     "compare", "examine", "generate", "infinify", "load", "reproduce", "results", "stream", "sweep", "train",
 )  # fmt: skip
+_FAMILY = ("build", "presets", "tree")
 
 
 class _RoomAndVerb(ModuleType):
@@ -103,6 +110,10 @@ def __getattr__(name: str) -> Any:
     """Loads a name on first use (PEP 562)."""
     if name in _FUNCTIONS:
         return import_module("glassworks.cli.api").__dict__[name]
+    if name in _FAMILY:
+        return import_module("glassworks.cli.api_family").__dict__[name]
+    if name == "plan":
+        return import_module("glassworks.cli.api_plan").__dict__[name]
     if name == "MixingLayer":
         return import_module("glassworks.models.mixing").__dict__[name]
     if name in _MODULES:

@@ -16,6 +16,7 @@ PLACES: Mapping[str, tuple[str, str]] = {
     "tasks": ("glassworks.tasks", "TASKS"),
     "evaluation": ("glassworks.evaluation", "BENCHMARKS"),
     "instruments": ("glassworks.instruments", "INSTRUMENTS"),
+    "training": ("glassworks.training.stages.shelf", "STAGES"),
     "experiments": ("glassworks.experiments", "EXPERIMENTS"),
 }
 

@@ -9,7 +9,7 @@ from glassworks.cli.main import main
 from glassworks.core.text import say
 from glassworks.models.gallery import GALLERY, home, sources
 from glassworks.models.gallery.indexes import Places
-from tests.models.shop import Shop, opened, saved_bert, toy, wheel_of
+from tests.models.shop import Shop, opened, saved_bert, tiny_bert, toy, wheel_of
 
 FILE = "toy_weights-1.0-py3-none-any.whl"
 
@@ -99,3 +99,22 @@ def test_parameters_are_counted_in_words() -> None:
     assert [command.count_words(n) for n in (12, 85_728, 134_515_008, 6_738_415_616)] == [
         "12", "85.7 K", "134.5 M", "6.74 B",
     ]  # fmt: skip
+
+
+def test_models_that_were_trained_here_are_listed_with_the_stages_behind_them(
+    shop: Shop, tmp_path: Path, capsys
+) -> None:
+    folder = saved_bert(tmp_path / "store" / "0123456789abcdef")
+    before = [{"kind": "tokenizer", "digest": "a"}, {"kind": "pretrain", "digest": "b"}]
+    (folder / "stage.json").write_text(json.dumps({"kind": "sft", "before": before}))
+    assert main(["models", "--json", "--out", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out)["trained"] == []
+    (folder / "done.json").write_text("{}")
+    (tmp_path / "store" / "damaged").mkdir()
+    (tmp_path / "store" / "damaged" / "done.json").write_text("{}")
+    assert main(["models", "--json", "--out", str(tmp_path)]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["trained"]
+    assert (found["stage"], found["before"]) == ("sft", ["tokenizer", "pretrain"])
+    assert found["parameters"] == sum(number.numel() for number in tiny_bert().parameters())
+    assert main(["models", "--out", str(tmp_path)]) == 0
+    assert "tokenizer → pretrain" in capsys.readouterr().out

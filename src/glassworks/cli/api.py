@@ -235,14 +235,16 @@ def generate(
 ) -> Generated:
     """What a decoder writes after a prompt, as `glassworks generate` does.
 
-    `choice` are the fields of `Sampling` by name: max_new_tokens, temperature (0: the likeliest token), top_k, top_p, seed.
+    `choice` are the fields of `Sampling` by name: max_new_tokens, temperature (0: the likeliest token), top_k, top_p, seed;
+    and `candidates` (how many likeliest tokens the result's `.steps` tell of) and `engine` (auto, library or fast).
     """
     from glassworks.anatomy import Subject
-    from glassworks.models.generating import Sampling
+    from glassworks.models.generating import Manner, Sampling
     from glassworks.models.generating import generate as write
 
     subject = source if isinstance(source, Subject) else load(source, device=device, dtype=dtype)
-    return write(subject, prompt, Sampling(**choice))
+    manner = Manner(choice.pop("engine", "auto"), choice.pop("candidates", 0))
+    return write(subject, prompt, Sampling(**choice), manner=manner)
 
 
 def stream(

@@ -1,4 +1,4 @@
-"""export: a run's report, tables, figures or trained models in another place; a plan as a model of its own."""
+"""export: a run's report, tables, figures or models in another place; a plan as a model; a model as two files."""
 
 from __future__ import annotations
 
@@ -28,6 +28,14 @@ _PRIVATE = {"checkpoint.safetensors", "lock", "done.json"}
 
 def export(command: Export) -> int:
     """Writes and says where; each path is a line of stdout."""
+    if command.two_files is not None:
+        from glassworks.cli.export_two_files import export_two_files
+
+        return _told(command, {"model": command.run or ""}, *export_two_files(command))
+    if command.to is None:
+        raise InvalidInput(
+            say("in which format?"), right=say("--to html, csv, svg, png or hf; or MODEL --two-files DIR")
+        )
     if command.plan is not None:
         if command.run is not None:
             raise InvalidInput(

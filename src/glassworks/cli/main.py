@@ -14,7 +14,22 @@ if TYPE_CHECKING:
 
 OK, FAILED, INTERRUPTED, BROKEN_PIPE = 0, 1, 130, 141
 # These load torch whatever is asked of them; the others only where they compute.
-_WITH_TORCH = {"doctor", "examine", "compare", "surgery", "sweep", "models", "train", "stream", "generate", "infinify"}
+_WITH_TORCH = {
+    "doctor",
+    "examine",
+    "compare",
+    "surgery",
+    "sweep",
+    "models",
+    "train",
+    "stream",
+    "generate",
+    "chat",
+    "infinify",
+    "plan",
+    "presets",
+    "tree",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,10 +91,29 @@ def _run(command: "Command") -> int:
 
 def _refuse_empty(command: "Command") -> None:
     """An empty path would mean the present folder, which nobody who typed '' asked for."""
-    from glassworks.cli.options import Compare, Examine, Generate, Infinify, Models, Stream, Surgery, Sweep, Train
+    from glassworks.cli.options import (
+        Chat,
+        Compare,
+        Examine,
+        Generate,
+        Infinify,
+        Models,
+        Presets,
+        Stream,
+        Surgery,
+        Sweep,
+        Train,
+        Tree,
+    )
 
-    named = {"NAME": command.name} if isinstance(command, Models) else {"--out": command.out}
-    if isinstance(command, Compare | Examine | Generate | Infinify | Stream | Surgery | Sweep):
+    match command:
+        case Models() | Presets():
+            named = {"NAME": command.name}
+        case Tree():
+            named = {"--branch": command.branch}
+        case _:
+            named = {"--out": command.out}
+    if isinstance(command, Chat | Compare | Examine | Generate | Infinify | Stream | Surgery | Sweep):
         named |= {"MODEL": command.source}
     if isinstance(command, Stream):
         named |= {"--file": command.file, "--save-memory": command.save_memory, "--load-memory": command.load_memory}

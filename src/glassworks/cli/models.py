@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glassworks.cli.options_models import Models
@@ -15,6 +16,7 @@ from glassworks.core.errors import InvalidInput
 from glassworks.core.text import Text, say
 
 if TYPE_CHECKING:
+    from glassworks.cli.trained_models import Trained
     from glassworks.models.gallery import Entry
     from glassworks.models.gallery.downloads import Tell
 
@@ -31,18 +33,21 @@ def models(command: Models) -> int:
             raise InvalidInput(
                 say("list takes no name"), given=command.name, next_command=f"glassworks models get {command.name}"
             )
-        return _list(as_json=command.json)
+        return _list(Path(command.out), as_json=command.json)
     if command.name is None:
         raise InvalidInput(say("which model?"), right=say("a name of the list"), next_command="glassworks models list")
-    return _get(entry_of(command.name), is_offline=command.offline, as_json=command.json)
+    return _get(entry_of(command.name), command)
 
 
-def _list(*, as_json: bool) -> int:
+def _list(out: Path, *, as_json: bool) -> int:
+    from glassworks.cli.trained_models import trained_in
     from glassworks.models.gallery import GALLERY, home, located
 
     places = {entry.name: located(entry) for entry in GALLERY.values()}
+    trained = trained_in(out)
     if as_json:
-        print_json({"home": str(home()), "models": [_row(entry, places[entry.name]) for entry in GALLERY.values()]})
+        rows = [_row(entry, places[entry.name]) for entry in GALLERY.values()]
+        print_json({"home": str(home()), "models": rows, "trained": [one.to_json() for one in trained]})
         return 0
     table = new_table(
         say("name"), say("what it is"), say("layers"), say("width"), say("parameters"),
@@ -55,10 +60,24 @@ def _list(*, as_json: bool) -> int:
             licence, size_words(entry.download), str(say("yes") if places[entry.name] else say("no")),
         )  # fmt: skip
     results().print(table)
+    _show_trained(trained)
     remarks().print(
         str(say("fetch one with: glassworks models get NAME; they are kept in {folder}", folder=str(home())))
     )
     return 0
+
+
+def _show_trained(trained: Sequence[Trained]) -> None:
+    """Nothing where nothing was trained."""
+    if not trained:
+        return
+    table = new_table(
+        say("folder"), say("stage"), say("model"), say("parameters"), say("after"), title=say("trained here")
+    )  # fmt: skip
+    for one in trained:
+        after = " → ".join(one.before) or "–"
+        table.add_row(str(one.folder), one.stage, one.architecture, count_words(one.parameters), after)
+    results().print(table)
 
 
 def _row(entry: Entry, place: Any) -> dict[str, Any]:
@@ -77,7 +96,7 @@ def _row(entry: Entry, place: Any) -> dict[str, Any]:
     }
 
 
-def _get(entry: Entry, *, is_offline: bool, as_json: bool) -> int:
+def _get(entry: Entry, command: Models) -> int:
     from glassworks.models.gallery import get, located
 
     if located(entry) is None:
@@ -85,8 +104,8 @@ def _get(entry: Entry, *, is_offline: bool, as_json: bool) -> int:
         for line in _facts(entry):
             remarks().print(str(line))
     with shown_progress(entry.name) as tell:
-        kept = get(entry.name, is_offline=is_offline, tell=tell)
-    if as_json:
+        kept = get(entry.name, is_offline=command.offline, tell=tell, is_accepted=command.accept_licence)
+    if command.json:
         print_json(kept.to_json())
         return 0
     if kept.is_new:
@@ -113,7 +132,9 @@ def _facts(entry: Entry) -> tuple[Text, ...]:
             "{layers} layers, width {width}, {parameters} parameters",
             layers=entry.depth, width=entry.width, parameters=count_words(entry.parameters),
         ),
-        say("licence: {licence}", licence=entry.licence),
+        say("licence: {licence}", licence=entry.licence)
+        if entry.terms is None
+        else say("licence: {licence}, {page}", licence=entry.licence, page=entry.terms),
         say(
             "download: {size} from {source}",
             size=size_words(entry.download), source=str(say(" or ")).join(map(str, entry.sources)),

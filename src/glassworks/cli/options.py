@@ -25,10 +25,13 @@ from glassworks.cli.arguments import (
 )
 from glassworks.cli.options_compare import Compare
 from glassworks.cli.options_export import Export
+from glassworks.cli.options_family import Presets, Tree
+from glassworks.cli.options_life import Life
 from glassworks.cli.options_models import Models
-from glassworks.cli.options_stream import Generate, Infinify, Stream
+from glassworks.cli.options_plan import Plan
+from glassworks.cli.options_stream import Chat, Generate, Infinify, Stream, with_numbers
 from glassworks.cli.options_surgery import Surgery, Sweep
-from glassworks.cli.options_train import Train
+from glassworks.cli.options_train import Train, settings_first
 from glassworks.core.text import Text, say
 
 # Written out, since help must answer without the libraries that experiments load; a test compares it with them.
@@ -36,7 +39,8 @@ _STUDIES = (
     "birth: main, theory, width, depth, freezing, data, shift; painters: single, strategies, protected, loops, order, "
     "tasks, blocks, similarity, cache, encoder, healing, encoder_decoder; mesa: one-layer, deep, softmax, binding, "
     "linearise, partial, nonlinear, few-shot, contracting, fixed-teacher, language; infini: memory-table, language, "
-    "gates, passkey, books, capacity"
+    "gates, passkey, books, capacity; life: pretraining, tuning, reward, reinforcement, overoptimisation, inside; "
+    "scaling: published, families, compression"
 )
 
 
@@ -176,16 +180,21 @@ def _sub(name: str, text: Text) -> Any:
 Command = (
     Annotated[Doctor, _sub("doctor", say("What this machine can do: device, memory, measured speed, which presets will be fast."))]
     | Annotated[Reproduce, _sub("reproduce", say("Trains, looks inside, judges the claims of a paper, and writes a report. Resumable."))]
+    | Annotated[Life, _sub("life", say("One model's whole life: tokenizer, pretraining, fine-tuning, reward model, reinforcement; one report. Resumable."))]
     | Annotated[Train, _sub("train", say("Trains a decoder of your own, with any mixers, on a world or a text file. Resumable."))]
     | Annotated[Infinify, _sub("infinify", say("A pretrained decoder with a memory of fixed size: unchanged inside a segment, trained on a text to use it."))]
     | Annotated[Stream, _sub("stream", say("Reads a text of any length in constant memory; saves what it remembers, answers from it."))]
     | Annotated[Generate, _sub("generate", say("Text from any decoder, word by word; prompts of any length where the memory is fixed."))]
+    | Annotated[Chat, _sub("chat", say("A conversation with a model, turn by turn, by its own chat template."))]
     | Annotated[Claims, _sub("claims", say("Every claim with its newest verdict, value, interval, seeds and command."))]
     | Annotated[Examine, _sub("examine", say("Looks inside a model: fidelity first, then attention, heads, lens; writes a report and tables."))]
     | Annotated[Compare, _sub("compare", say("Two models on the same text: predictions, layers, heads, weights; fidelity of both first."))]
     | Annotated[Surgery, _sub("surgery", say("Runs a model's layers by a plan (skip, repeat, reorder, side by side): text and scores beside the plain model's."))]
     | Annotated[Sweep, _sub("sweep", say("Scores many plans of a model's layers on benchmarks; figures, tables, report. Resumable."))]
     | Annotated[Models, _sub("models", say("Pretrained models by name: list them, get one, with licence, size and checksum."))]
+    | Annotated[Presets, _sub("presets", say("Known architectures by name, from BERT to Llama: parameters part by part, beside the published number."))]
+    | Annotated[Tree, _sub("tree", say("The evolution tree of language models: branches, years, sizes, open or closed, what each changed."))]
+    | Annotated[Plan, _sub("plan", say("How to split a budget of compute between the size of a model and its data, and what it costs."))]
     | Annotated[Runs, _sub("runs", say("The runs on disk: list, show, delete, verify."))]
     | Annotated[Export, _sub("export", say("A run's report, tables, figures or trained models in another place; a plan as a model of its own."))]
 )  # fmt: skip
@@ -196,7 +205,7 @@ def read(arguments: list[str]) -> Command:
     return tyro.cli(
         Command,
         prog="glassworks",
-        args=arguments,
+        args=with_numbers(settings_first(arguments)),
         description=str(
             say(
                 "Train a transformer, look inside it, and judge claims from measurements: offline, with the evidence attached.\n\nFirst steps: glassworks doctor; glassworks reproduce birth; glassworks claims. Version: glassworks --version."

@@ -11,20 +11,32 @@ from glassworks.core.text import say
 
 @dataclass(frozen=True)
 class Export:
-    """Takes a run along in another format, or a plan as a model of its own."""
+    """Takes a run along in another format, a plan as a model of its own, or a model as two files."""
 
     to: Annotated[
-        Literal["html", "csv", "svg", "png", "hf", "mergekit"],
+        Literal["html", "csv", "svg", "png", "hf", "mergekit"] | None,
         argument(
             say(
                 "Of a run: html, the report; csv, tidy tables; svg, png, figures; hf, the trained models as Hugging Face folders. Of a plan: hf, the model rebuilt as the plan runs it; mergekit, a recipe."
             )
         ),
-    ]
+    ] = None
     run: Annotated[
         Positional[str | None],
         argument(
-            say("A run folder, its digest or the beginning of it, or an experiment (its newest run)."), metavar="RUN"
+            say(
+                "A run folder, its digest or the beginning of it, or an experiment (its newest run); with --two-files a model."
+            ),
+            metavar="RUN",
+        ),
+    ] = None
+    two_files: Annotated[
+        str | None,
+        argument(
+            say(
+                "Writes a model as two files into this folder: its parameters, and one short program in numpy that runs them."
+            ),
+            metavar="DIR",
         ),
     ] = None
     plan: Annotated[

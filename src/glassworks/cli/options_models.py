@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
-from glassworks.cli.arguments import Json, Lang, Offline, argument
+from glassworks.cli.arguments import Json, Lang, Offline, Out, argument
 from glassworks.core.text import say
 
 
@@ -20,6 +20,10 @@ class Models:
     name: Annotated[Positional[str | None], argument(say("A name of the list, e.g. smollm2-135m."), metavar="NAME")] = (
         None
     )
+    accept_licence: Annotated[
+        bool, argument(say("Says that you read and accept the licence of a model that asks for consent."))
+    ] = False
+    out: Out = "."
     json: Json = False
     offline: Offline = False
     lang: Lang = None

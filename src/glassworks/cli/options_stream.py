@@ -1,4 +1,4 @@
-"""The options of `glassworks stream`, `glassworks generate` and `glassworks infinify`."""
+"""The options of `glassworks stream`, `glassworks generate`, `glassworks chat` and `glassworks infinify`."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -7,6 +7,28 @@ from glassworks.cli.arguments import Device, Dtype, Json, Lang, Offline, Out, So
 from glassworks.core.text import say
 
 NewTokens = Annotated[int, argument(say("At most so many tokens are written."), silent=False, metavar="N")]
+ChosenEngine = Annotated[
+    Literal["auto", "library", "fast"],
+    argument(
+        say(
+            "Who computes: fast, a small program for plain decoders on the processor; library, the model itself; auto, fast where it can."
+        ),
+        silent=False,
+    ),
+]
+# Candidates that are shown where no number is given.
+CANDIDATES = 10
+
+
+def with_numbers(arguments: list[str]) -> list[str]:
+    """The same arguments, with the usual number after a --show-candidates that has none."""
+    given = list[str]()
+    for place, word in enumerate(arguments):
+        given.append(word)
+        following = arguments[place + 1] if place + 1 < len(arguments) else ""
+        if word == "--show-candidates" and not following.lstrip("-").isdecimal():
+            given.append(str(CANDIDATES))
+    return given
 
 
 @dataclass(frozen=True)
@@ -68,6 +90,59 @@ class Generate:
         argument(say("Draws among the likeliest tokens that together have this probability."), metavar="P"),
     ] = None
     seed: Annotated[int, argument(say("Chance of what is drawn."), silent=False, metavar="N")] = 0
+    show_candidates: Annotated[
+        int | None,
+        argument(
+            say("Shows at each step so many likeliest tokens with their probabilities; 10, if no number follows."),
+            metavar="[N]",
+        ),
+    ] = None
+    engine: ChosenEngine = "auto"
+    trace: Annotated[
+        str | None,
+        argument(
+            say("Writes all that happens from tokens to probabilities: this JSON file, and tensors beside it."),
+            metavar="FILE",
+        ),
+    ] = None
+    trace_layers: Annotated[
+        int | None, argument(say("Layers whose tensors are written, the first ones; all, if not given."), metavar="N")
+    ] = None
+    trace_tokens: Annotated[
+        int | None, argument(say("Tokens that are traced, the first ones; all, if not given."), metavar="N")
+    ] = None
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    trust_remote_code: TrustRemoteCode = False
+    out: Out = "."
+    json: Json = False
+    offline: Offline = False
+    lang: Lang = None
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A conversation with a model that was taught to answer."""
+
+    source: Source
+    system: Annotated[
+        str | None, argument(say("What the model is told before the conversation begins."), metavar="TEXT")
+    ] = None
+    plain: Annotated[
+        bool,
+        argument(say("Takes a plain form of conversation (User: … Assistant: …) where the model has no template.")),
+    ] = False
+    max_new_tokens: NewTokens = 256
+    temperature: Annotated[
+        float, argument(say("0 takes the likeliest token; above, tokens are drawn."), silent=False, metavar="T")
+    ] = 0.0
+    top_k: Annotated[int | None, argument(say("Draws among so many likeliest tokens only."), metavar="N")] = None
+    top_p: Annotated[
+        float | None,
+        argument(say("Draws among the likeliest tokens that together have this probability."), metavar="P"),
+    ] = None
+    seed: Annotated[int, argument(say("Chance of what is drawn."), silent=False, metavar="N")] = 0
+    engine: ChosenEngine = "auto"
     device: Device = "auto"
     dtype: Dtype = "auto"
     trust_remote_code: TrustRemoteCode = False

@@ -90,7 +90,13 @@ class TrainedModel:
 def train(command: Train) -> int:
     """Trains, shows, says where the model lies; returns 0, or 130 after Ctrl-C with the command that goes on."""
     from glassworks.cli.recipes import read_settings, training_of
+    from glassworks.cli.stage_recipes import is_stage
 
+    if is_stage(command.task):
+        from glassworks.cli.train_stages import train_stage
+
+        return train_stage(command)
+    _refuse_stage_options(command)
     spec = training_of(command.task, read_settings(command.settings))
     folder = Path(command.out) / "store" / spec.digest()
     try:
@@ -105,6 +111,19 @@ def train(command: Train) -> int:
         raise (problem if isinstance(problem.__cause__, InvalidInput) else _with_cure(problem, command, spec)) from None
     _show(made, as_json=command.json)
     return 0
+
+
+def _refuse_stage_options(command: Train) -> None:
+    """Options that only stages have would be passed over in silence."""
+    given = {"--start": command.start, "--preset": command.preset, "--track": command.track}
+    named = [name for name, value in given.items() if value is not None]
+    if named or command.any_start:
+        raise InvalidInput(
+            say(
+                "{option} belongs to a stage, and {task} is none", option=(*named, "--any-start")[0], task=command.task
+            ),
+            right=say("a stage: {stages}", stages="tokenizer, pretrain, sft, reward, dpo, grpo, rloo, ppo"),
+        )
 
 
 def trained(spec: TrainingSpec, out: Path, device: str, listeners: tuple[Listener, ...] = ()) -> TrainedModel:
@@ -148,22 +167,22 @@ def _judged(spec: TrainingSpec, folder: Path, device: str) -> _Judgement:
     """Mean loss on fresh sequences (of a text: on its held-out part) where the model was to learn, and the floor there."""
     import torch
 
-    from glassworks.models import GlassworksForCausalLM, VectorTransformer
     from glassworks.models.quiet import quiet_bars
+    from glassworks.models.spec import TransformerSpec, VectorSpec
     from glassworks.tensors.seeds import Seed
+    from glassworks.training.building import model_class
     from glassworks.training.loop import CPU_TOKENS
     from glassworks.training.objectives import objective_of
 
-    kind = GlassworksForCausalLM if spec.task.reads == "tokens" else VectorTransformer
     with quiet_bars():
-        model: Any = kind.from_pretrained(folder)
+        model: Any = model_class(spec).from_pretrained(folder)
     model.eval()
     model.to(device)
     task = spec.task.replaced("split", "held_out") if "split" in type(spec.task).model_fields else spec.task
     count = _HELD_OUT[task.reads]
     batch = task.sample(count, Seed(spec.seed).child("held out"), device)
     asked = batch.scored[spec.loss_on]
-    objective, total = objective_of(task.reads), 0.0
+    objective, total = objective_of(spec.model, task), 0.0
     solves: list[WorstSolve] = []
     with torch.no_grad():
         # No more tokens at a time than training takes, so that what could be trained can be judged.
@@ -171,7 +190,8 @@ def _judged(spec: TrainingSpec, folder: Path, device: str) -> _Judgement:
         for start in range(0, count, piece):
             part = slice(start, start + piece)
             output, mask = objective.read(model, batch, part), asked[part]
-            solves += _solves(model, spec.model.depth)
+            if isinstance(spec.model, TransformerSpec | VectorSpec):
+                solves += _solves(model, spec.model.depth)
             if bool(mask.any()):
                 total += float(objective.mean_loss(output, batch.targets[part], mask) * mask.sum())
     ideal, count = task.ideal(batch), int(asked.sum())

@@ -1,0 +1,74 @@
+"""The language models that were trained here: the finished folders below OUT/store, with the stages behind them."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, cast
+
+from glassworks.core.errors import GlassworksError
+from glassworks.core.files import read_json
+
+# Where each kind of training keeps its choices.
+_CHOICES = ("stage.json", "training.json")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training: its folder, the stage it is the result of, and the stages before."""
+
+    folder: Path
+    stage: str
+    architecture: str
+    parameters: int
+    before: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "path": str(self.folder),
+            "digest": self.folder.name,
+            "stage": self.stage,
+            "architecture": self.architecture,
+            "parameters": self.parameters,
+            "before": list(self.before),
+        }
+
+
+def trained_in(out: Path) -> list[Trained]:
+    """The finished models of a store by the time they were finished; folders that are damaged are left out."""
+    store = out / "store"
+    found = [(path.stat().st_mtime, path.parent) for path in store.glob("*/done.json")] if store.is_dir() else []
+    known = [_trained(folder) for _, folder in sorted(found)]
+    return [one for one in known if one is not None]
+
+
+def _trained(folder: Path) -> Trained | None:
+    try:
+        config = cast(dict[str, Any], read_json(folder / "config.json"))
+        parameters = sum(_numbers(path) for path in folder.glob("*.safetensors"))
+        choices = next((_object(folder / name) for name in _CHOICES if (folder / name).is_file()), {})
+    except (GlassworksError, OSError, ValueError):
+        return None
+    listed = cast(list[dict[str, Any]], choices.get("before") or [])
+    before = tuple(str(one.get("kind", "-")) for one in listed)
+    names = cast(list[str], config.get("architectures") or [str(config.get("model_type", "-"))])
+    return Trained(folder, str(choices.get("kind", "-")), names[0], parameters, before)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    return cast(dict[str, Any], found) if isinstance(found, dict) else {}
+
+
+def _numbers(path: Path) -> int:
+    """How many numbers a safetensors file holds, from its head alone; tensors of shared weights stand in it once."""
+    with path.open("rb") as file:
+        head = file.read(8)
+        if len(head) < 8:
+            raise ValueError("no head")
+        table = cast(dict[str, Any], json.loads(file.read(struct.unpack("<Q", head)[0])))
+    return sum(prod(entry["shape"]) for name, entry in table.items() if name != "__metadata__")
