@@ -20,7 +20,7 @@ from glassworks.models.fast_decoder import FastDecoder
 from glassworks.models.generating import Manner, generate
 from glassworks.models.load import load
 
-MODEL, PROMPT, TOKENS = "smollm2-135m", "Once upon a time, in a land far away, there lived a king who", 24
+MODEL, PROMPT, TOKENS = "smollm2-135m", "Once upon a time, in a land far away, there lived a king who", 48
 LIBRARY = "transformers generate()"
 # Numbers of the sum that tells how fast memory can be read: far more than any cache holds.
 READ = 1 << 28

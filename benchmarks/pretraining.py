@@ -27,7 +27,7 @@ from glassworks.training.stages.pretrain import PretrainSpec, small_decoder
 from glassworks.training.stages.trainer import arguments
 from glassworks.training.stages.windows import NextToken, Windows, stacked
 
-DEPTH, WIDTH, HEADS, LENGTH, BATCH, VOCABULARY, STEPS = 6, 384, 6, 256, 12, 256, 3
+DEPTH, WIDTH, HEADS, LENGTH, BATCH, VOCABULARY, STEPS = 6, 384, 6, 256, 8, 256, 2
 TOKENS = BATCH * LENGTH * STEPS
 SHAPE = {"width": WIDTH, "depth": DEPTH, "heads": HEADS, "context": LENGTH, "feedforward_width": 4 * WIDTH}
 
@@ -128,6 +128,8 @@ def _some_steps(trainer: Any, *, relaxed: bool) -> Callable[[], Any]:
     trainer.create_optimizer_and_scheduler(10**6)
     model, optimiser = trainer.accelerator.prepare(trainer.model, trainer.optimizer)
     model.train()
+    # Set by its own loop, which is left out here.
+    trainer.current_gradient_accumulation_steps = 1
 
     def steps() -> None:
         before = torch.get_float32_matmul_precision()

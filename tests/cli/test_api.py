@@ -11,7 +11,7 @@ from tests.cli.folders import BIRTH, finished_run, stored_main_model
 def test_the_catalogue_shows_every_shelf_and_knows_no_other():
     assert set(catalog.SHELVES) == {"mixers", "tasks", "evaluation", "instruments", "training", "experiments"}
     assert all(isinstance(shelf, Shelf) and shelf.kinds for shelf in catalog.SHELVES.values())
-    assert catalog.offer()["experiments"] == ("birth", "painters", "mesa", "infini")
+    assert catalog.offer()["experiments"] == ("birth", "painters", "mesa", "infini", "life", "scaling", "tree")
     assert "softmax" in catalog.offer()["mixers"]
     with pytest.raises(UnknownName) as caught:
         catalog.SHELVES["mixer"]

@@ -8,7 +8,7 @@ import glassworks as gw
 from glassworks.anatomy import Alphabet
 from glassworks.core.errors import InvalidInput, InvalidSpec
 from glassworks.models.byte_tokenizer import byte_tokenizer
-from glassworks.models.candidates import Beholder, Chooser, Sampling, cut
+from glassworks.models.candidates import Beholder, Chooser, Sampling, cut, likeliest
 from glassworks.models.token_bytes import TokenBytes, shown
 from glassworks.tensors.seeds import Seed
 from tests.assets import asset
@@ -45,6 +45,17 @@ def test_what_is_cut_is_what_the_library_cuts(top_k, top_p) -> None:
     assert torch.equal(torch.isfinite(ours), torch.isfinite(scores[0]))
     step = Beholder(Sampling(temperature=0.7, top_k=top_k, top_p=top_p), TokenBytes(None), 60).see(logits, 0)
     assert all(math.isfinite(float(ours[one.token])) == one.is_kept for one in step.candidates if not one.is_chosen)
+
+
+@pytest.mark.parametrize("size", [1, 7, 128, 3001, 49152])
+def test_the_likeliest_of_many_are_found_without_sorting_them(size) -> None:
+    logits = torch.randn(size, generator=Seed(size).generator())
+    logits[size // 2] = -math.inf
+    for count in (1, 10, 63):
+        values, places = likeliest(logits, count)
+        exact = torch.topk(logits, min(count, size))
+        assert torch.equal(values, exact.values)
+        assert torch.equal(places, exact.indices)
 
 
 def test_one_seed_draws_the_same_and_drawn_shares_are_the_probabilities() -> None:

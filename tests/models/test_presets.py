@@ -6,7 +6,7 @@ from torch import nn
 
 from glassworks.core.errors import InvalidInput, Unavailable, UnknownName
 from glassworks.mixers import Infini, Mesa
-from glassworks.models import RecurrentMemorySpec, TransformerSpec, VectorSpec
+from glassworks.models import EncoderDecoderSpec, RecurrentMemorySpec, TransformerSpec, VectorSpec
 from glassworks.models.counts import counted, on_meta, parts_of
 from glassworks.models.families import Family
 from glassworks.models.presets import PRESETS, Preset, preset
@@ -67,6 +67,9 @@ def test_every_preset_is_built_whole_and_counts_the_same(one: Preset) -> None:
 
 def family_of(one: Preset) -> Family | None:
     """The family of the library that computes what the preset says."""
+    if isinstance(one.spec, EncoderDecoderSpec) and not one.spec.tie_output:
+        # An untied T5 of the library has its shared embedding three times until weights are loaded.
+        return None
     return next((family for family in FAMILIES if family.why_not(one.spec) is None), None)
 
 
@@ -75,7 +78,8 @@ def family_of(one: Preset) -> Family | None:
 def test_the_librarys_own_class_counts_the_same(one: Preset) -> None:
     family = family_of(one)
     assert family is not None
-    kind = next(kind for kind in family.classes if one.with_head == (not kind.__name__.endswith("Model")))
+    alone = {"BertModel", "RobertaModel"}
+    kind = next(kind for kind in family.classes if one.with_head == (kind.__name__ not in alone))
     with torch.device("meta"):
         theirs = kind(family.config_of(one.spec, on_meta(cut(one).spec).config))
         theirs.tie_weights()

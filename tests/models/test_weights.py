@@ -50,17 +50,17 @@ STORY = (
 )
 
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 29, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4,
     "max_position_embeddings": 32,
 }  # fmt: skip
-SHARED = SIZES | {"num_key_value_heads": 2, "head_dim": 8}
-LLAMA3 = {
+SHARED: dict[str, Any] = SIZES | {"num_key_value_heads": 2, "head_dim": 8}
+LLAMA3: dict[str, Any] = {
     "rope_type": "llama3", "rope_theta": 1e4, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
 }  # fmt: skip
 # Between its two windows one layer that sees all, with a rotation of its own.
-GEMMA3 = SHARED | {
+GEMMA3: dict[str, Any] = SHARED | {
     "num_hidden_layers": 3, "query_pre_attn_scalar": 8, "sliding_window": 4,
     "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
 }  # fmt: skip
@@ -71,7 +71,7 @@ def llama(**fields: Any) -> LlamaForCausalLM:
 
 
 def gpt2(**fields: Any) -> GPT2LMHeadModel:
-    sizes = {"n_embd": 24, "n_layer": 2, "n_head": 4, "n_positions": 32}
+    sizes: dict[str, Any] = {"n_embd": 24, "n_layer": 2, "n_head": 4, "n_positions": 32}
     return random(GPT2LMHeadModel, GPT2Config(vocab_size=29, **(sizes | fields)))
 
 

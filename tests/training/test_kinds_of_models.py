@@ -41,6 +41,8 @@ FITTING = (
     ("prefix", "pairs"), ("prefix", "sentences"), ("encoder", "masked"), ("encoder", "sentences"), ("both", "continuations"),
     ("both", "pairs"), ("both", "sentences"),
 )  # fmt: skip
+# One of each objective; the other pairs go with the slow ones.
+QUICK = (("prefix", "pairs"), ("encoder", "masked"), ("both", "continuations"), ("decoder", "sentences"))
 
 
 @pytest.mark.parametrize(("model", "task"), FITTING)
@@ -71,7 +73,14 @@ def _alone(net, model, task, batch, row):
     return F.cross_entropy(net(input_ids=inputs, **told).logits[0][asked], targets)
 
 
-@pytest.mark.parametrize(("model", "task"), [f for f in FITTING if f != ("decoder", "text")])
+@pytest.mark.parametrize(
+    ("model", "task"),
+    [
+        pytest.param(*fit, marks=() if fit in QUICK else pytest.mark.slow)
+        for fit in FITTING
+        if fit != ("decoder", "text")
+    ],
+)
 def test_every_kind_trains_in_the_loop_and_is_loaded_again(tasks, model, task, tmp_path):
     spec = spec_of(tasks, model, task)
     trained = train(spec, TrainingOptions(store=tmp_path / "store"), EventLog())

@@ -173,6 +173,10 @@ def test_packed_demonstrations_and_adapters_are_learned_too(place: Path) -> None
     assert float(adapted.facts["held_out_loss"]) < float(adapted.facts["held_out_loss_before"])
     assert weights(adapted.path).keys() == weights(packed.path).keys()
     assert (adapted.path / "adapter").is_dir()
+    choices: dict[str, Any] = {"lora": 4, "steps": 30, "batch": 8, "rate": 1e-2, "length": 32, "precision": "float32"}
+    reward = run(RewardSpec(start=str(place / "ours"), data=(str(place / "pairs.jsonl"),), **choices), place)
+    assert float(reward.facts["held_out_accuracy"]) > 0.8
+    assert load_reward_model(reward.path, CPU).mean == pytest.approx(float(reward.facts["raw_mean"]))
     folder_of_talker(place / "memory", decoder(mixers=(Linear(),), positions="none"))
     memory: Any = load(place / "memory").model
     if not memory.config.spec.resets:
@@ -277,7 +281,7 @@ def test_ppo_raises_a_reward(place: Path, start: str) -> None:
 
 @pytest.mark.slow
 def test_ppo_trains_adapters_alone_and_in_bfloat16(place: Path) -> None:
-    done = run(ppo(place, lora=4, steps=3, answers=8, precision="bfloat16"), place)
+    done = run(ppo(place, lora=4, steps=3, reward="words:3", precision="bfloat16"), place)
     assert (done.path / "adapter").is_dir()
     assert done.history.curve("kl")[-1] > 0
     assert weights(done.path).keys() == weights(place / "ours").keys()

@@ -40,7 +40,7 @@ _STUDIES = (
     "tasks, blocks, similarity, cache, encoder, healing, encoder_decoder; mesa: one-layer, deep, softmax, binding, "
     "linearise, partial, nonlinear, few-shot, contracting, fixed-teacher, language; infini: memory-table, language, "
     "gates, passkey, books, capacity; life: pretraining, tuning, reward, reinforcement, overoptimisation, inside; "
-    "scaling: published, families, compression"
+    "scaling: published, families, compression; tree: blocks, branches"
 )
 
 

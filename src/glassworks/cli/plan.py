@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glassworks.cli.finding import experiment_of
 from glassworks.cli.options_plan import Plan as PlanCommand
 from glassworks.cli.speak import new_table, print_json, remarks, results
 from glassworks.core.errors import InvalidInput, NotFound
@@ -122,11 +123,11 @@ def plans_of(request: Request, constants: str, out: Path) -> Plans:
 
 
 def own_law(out: Path) -> tuple[Law, RunFolder] | None:
-    """The law of the newest finished run of the scaling study at laptop scale or more; None where there is none."""
+    """The law of the newest run of the scaling study that reached laptop scale; None where there is none."""
     for run in list_runs(out / "runs"):
-        if run.path.parent.name != "scaling" or not (run.has("measurements.json") and run.has("spec.json")):
+        if run.path.parent.name != "scaling" or not run.has("measurements.json"):
             continue
-        if run.read_json("spec.json").get("scale") == Scale.SMOKE.value:
+        if experiment_of(run).reached_scale() is Scale.SMOKE:
             continue
         measurements = load_measurements(run.path)
         if "scaling_law" in measurements:

@@ -164,12 +164,12 @@ def _named(fact: str) -> Text | str:
     }.get(fact, fact.replace("_", " "))
 
 
-def _value(value: float | str) -> str:
+def _value(value: float | int | str) -> str:
     if isinstance(value, str):
         return value
     is_whole = math.isfinite(value) and value == int(value)
     return f"{int(value):,}" if is_whole else f"{value:.4g}"
 
 
-def _finite(value: float | str) -> float | str | None:
+def _finite(value: float | int | str) -> float | int | str | None:
     return value if isinstance(value, str) or math.isfinite(value) else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -18,6 +18,10 @@ from glassworks.tensors.seeds import Seed
 
 # The likeliest tokens among which the end of top-p is looked for before all of them are sorted.
 _LIKELIEST = 1024
+# Logits in a row of the table that the likeliest are looked for in.
+_ROW = 128
+# exp of minus this is 0 in float32.
+_NEGLIGIBLE = 200.0
 
 
 class Sampling(Spec):
@@ -132,17 +136,19 @@ class Beholder:
         scaled = logits.detach().float()
         if self._choice.is_drawn:
             scaled = scaled / self._choice.temperature
-        likeliest = torch.topk(scaled, min(max(self._count, self._choice.top_k or 0), len(scaled)))
-        total = torch.logsumexp(scaled, -1)
-        each = torch.exp(scaled - total)
-        entropy = float((total - torch.dot(each, scaled.nan_to_num(neginf=0.0))) / math.log(2))
-        tokens: list[int] = likeliest.indices.tolist()
-        kept = _kept((likeliest.values - total).exp().tolist(), self._choice)
+        values, places = likeliest(scaled, max(self._count, self._choice.top_k or 0))
+        # Below the largest by more than this a token has no probability left in float32; minus infinity comes here too.
+        below = (scaled - values[0]).clamp_(min=-_NEGLIGIBLE)
+        each = below.exp()
+        total = each.sum()
+        entropy = float((total.log() - torch.dot(each, below) / total) / math.log(2))
+        tokens: list[int] = places.tolist()
+        kept = _kept(((values - values[0]).exp() / total).tolist(), self._choice)
         ranked = list(zip(tokens[: self._count], range(1, self._count + 1), kept, strict=False))
         if token not in tokens[: self._count]:
             rank = tokens.index(token) + 1 if token in tokens else int((scaled > scaled[token]).sum()) + 1
             ranked.append((token, rank, True))
-        probabilities: list[float] = each[[one for one, _, _ in ranked]].tolist()
+        probabilities: list[float] = (each[[one for one, _, _ in ranked]] / total).tolist()
         found = tuple(
             self._candidate(one, rank, p, is_kept=keeps, is_chosen=one == token)
             for (one, rank, keeps), p in zip(ranked, probabilities, strict=True)
@@ -160,6 +166,27 @@ class Beholder:
     def _told(self, raw: bytes) -> str:
         text, pending = shown(self._pending, raw)
         return text + "".join(f"\\x{byte:02x}" for byte in pending)
+
+
+def likeliest(
+    scaled: Float[Tensor, " vocabulary"], count: int
+) -> tuple[Float[Tensor, " candidate"], Int[Tensor, " candidate"]]:
+    """The largest logits and their tokens, in order; as many as there are at most.
+
+    Only the rows of a table with the largest maxima are sorted: the search then costs about as much as reading the logits.
+    """
+    size, count = len(scaled), min(count, len(scaled))
+    rows = size // _ROW
+    if rows <= 2 * count:
+        found = torch.topk(scaled, count)
+        return found.values, found.indices
+    table = scaled[: rows * _ROW].view(rows, _ROW)
+    best = torch.topk(table.amax(1), count).indices
+    places = (best[:, None] * _ROW + torch.arange(_ROW, device=scaled.device)).flatten()
+    # What is left beside the table.
+    places = torch.cat([places, torch.arange(rows * _ROW, size, device=scaled.device)])
+    found = torch.topk(scaled[places], count)
+    return found.values, places[found.indices]
 
 
 def cut(scaled: Float[Tensor, " vocabulary"], top_k: int | None, top_p: float | None) -> Float[Tensor, " vocabulary"]:

@@ -74,9 +74,9 @@ def parts_of(model: nn.Module) -> Parts:
 
 
 def counted(spec: StackSpec) -> Parts:
-    """Parameters of a model of tokens by part, by formula; of an encoder its pooler and its head, of which a
-    model has one: the encoder alone the pooler, a masked language model the head.
+    """Parameters of a model of tokens by part, by formula.
 
+    Of an encoder both pooler and head, of which a model has one: the encoder alone the pooler, a masked language model the head.
     Raises InvalidInput for a spec of another kind. Equal to `parts_of` of the built model (held by a test).
     """
     match spec:

@@ -189,7 +189,7 @@ class FastDecoder:
                 cache.update(kept[layer, 0][None], kept[layer, 1][None], layer)
         with torch.no_grad():
             out = model(input_ids=torch.tensor([list(new)]), past_key_values=cache, use_cache=True, logits_to_keep=1)
-        for layer, found in enumerate(cache.layers):
+        for layer, found in enumerate(cast(list[Any], cache.layers)):
             self._keys[layer, 0, :, known : known + len(new)] = found.keys[0, :, known:]
             self._keys[layer, 1, :, known : known + len(new)] = found.values[0, :, known:]
         self.tokens.extend(new)
@@ -288,7 +288,8 @@ def why_not_fast(model: nn.Module) -> Text | None:
         return say("it is not on the processor")
     if len(kinds) != 1 or not kinds <= {torch.float32, torch.bfloat16}:
         return say("it is neither float32 nor bfloat16")
-    if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
+    hooks = ("_forward_hooks", "_forward_pre_hooks")
+    if any(vars(module)[name] for module in model.modules() for name in hooks):
         # Whoever listens to the model's parts, or edits them, expects them to run.
         return say("something listens to its parts")
     try:

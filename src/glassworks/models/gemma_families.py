@@ -31,7 +31,7 @@ def _spec_of_gemma(config: GemmaConfig) -> TransformerSpec:
         (not config.attention_bias, say("its maps have biases")),
         (not config.use_bidirectional_attention, say("it reads the beginning both ways")),
     )
-    own = {"feedforward": ("geglu_tanh",), "embedding_factor": config.hidden_size**0.5}
+    own: dict[str, Any] = {"feedforward": ("geglu_tanh",), "embedding_factor": config.hidden_size**0.5}
     return TransformerSpec(**llama_shape(config) | rotation(config.rope_parameters) | own)
 
 
@@ -89,7 +89,7 @@ def _spec_of_gemma3(config: Gemma3TextConfig) -> TransformerSpec:
     rope = cast(Mapping[str, Any], config.rope_parameters)
     local, far = rotation(rope["sliding_attention"]), rotation(rope["full_attention"])
     require(("rotary_scaling" not in local, say("the rotation is scaled ({type})", type="sliding_attention")))
-    own = {
+    own: dict[str, Any] = {
         "feedforward": ("geglu_tanh",),
         "embedding_factor": config.hidden_size**0.5,
         "mixers": tuple(Softmax() if full else window for full in kinds),

@@ -225,6 +225,10 @@ def _later_decoders() -> Iterable[Model]:
         say("wide heads, a GELU gate, a vocabulary of 256,000"), ("LLaMA", "PaLM"), "arXiv 2403.08295",
         ("gemma-2b", "gemma-7b"),
     )  # fmt: skip
+
+
+def _latest_decoders() -> Iterable[Model]:
+    branch: Branch = "decoder"
     yield Model(
         "Llama 3", 2024, 4, branch, "Meta", ("8B", "70B", "405B"), "open",
         say("fifteen trillion tokens, a vocabulary of 128,000; in 3.1 a rotation stretched to 128,000 tokens"),
@@ -264,7 +268,8 @@ def _later_decoders() -> Iterable[Model]:
 LINEAGE: Mapping[str, Model] = {
     model.name: model
     for model in sorted(
-        (*_encoders(), *_both(), *_first_decoders(), *_later_decoders()), key=lambda model: (model.date, model.name)
+        (*_encoders(), *_both(), *_first_decoders(), *_later_decoders(), *_latest_decoders()),
+        key=lambda model: (model.date, model.name),
     )
 }
 """Every model by name, oldest first."""

@@ -1,6 +1,6 @@
 """Llama and its descendants in other libraries: Llama, Mistral, Qwen 2, Qwen 3."""
 
-from typing import Any, cast
+from typing import Any
 
 from transformers import (
     LlamaConfig,
@@ -60,7 +60,7 @@ def llama_fields(spec: TransformerSpec, ours: Any) -> dict[str, Any]:
 
 def rotation(rope: Any) -> dict[str, Any]:
     """The fields of our spec for what the library calls rope parameters."""
-    found = dict[str, Any](cast(Any, rope) or {})
+    found = dict[str, Any](rope or {})
     base = {"rotary_base": float(found.get("rope_theta", 10000.0))}
     match found.get("rope_type", "default"):
         case "default":
@@ -197,10 +197,9 @@ def _check_qwen(config: Any) -> None:
 
 
 def _qwen2_config(spec: TransformerSpec, ours: Any) -> Qwen2Config:
-    # The class knows no width of heads of its own, but its attention looks for one.
-    return Qwen2Config(
-        head_dim=spec.width_of_head, rope_parameters=rope_of(spec, spec.rotary_base), **llama_fields(spec, ours)
-    )
+    # The class names no width of heads, but its attention looks for one.
+    own: dict[str, Any] = {"head_dim": spec.width_of_head, "rope_parameters": rope_of(spec, spec.rotary_base)}
+    return Qwen2Config(**own, **llama_fields(spec, ours))
 
 
 def _why_not_qwen2(spec: Any) -> Text | None:

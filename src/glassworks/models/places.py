@@ -74,9 +74,14 @@ def known_starts_of(
 
     The place of the first new token tells where the text that goes on has begun: that many tokens before.
     """
-    new = starts_of(position_ids, padding, seen)
     if position_ids is None or torch.compiler.is_compiling():
         return None
+    if position_ids.shape[1] == 1 and seen:
+        # Most calls by far: one more token of the one text.
+        place = seen if padding is None else padding.sum(1, keepdim=True) - 1
+        if bool((position_ids == place).all()):
+            return None
+    new = starts_of(position_ids, padding, seen)
     if not seen:
         return None if new is None else new.expand(batch, -1)
     length = position_ids.shape[1]

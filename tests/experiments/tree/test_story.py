@@ -44,15 +44,11 @@ def test_what_was_not_run_is_left_out():
     assert page_of(Evidence({}, Scale.LAPTOP)).sections == ()
 
 
+@pytest.mark.slow
 def test_the_report_speaks_both_languages():
     page = render(page_of(everything()))
-    for sentence in (
-        "Which choices of LLaMA matter here",
-        "LLaMA 的哪些选择在这里要紧",
-        "家族树的三个分支",
-        "0.55 per cent",
-    ):
-        assert (sentence in page) is (sentence != "0.55 per cent")
+    for sentence in ("Which choices of LLaMA matter here", "LLaMA 的哪些选择在这里要紧", "家族树的三个分支"):
+        assert sentence in page
     assert "differ by at most 1.10 per cent" in page
 
 
@@ -69,14 +65,10 @@ def test_the_tables_show_what_was_found_and_a_dash_where_nothing_can_be():
 
 def test_leads_are_drawn_from_llamas_side():
     (figure,) = (f for f in drawings.draw(everything()) if f.name == "blocks-leads")
-    values = dict(
-        zip(
-            figure.data["block"] if "block" in figure.data else next(iter(figure.data.values())),
-            next(v for v in figure.data.values() if isinstance(v[0], float)),
-            strict=False,
-        )
-    )
-    assert min(values.values()) == pytest.approx(0.0, abs=1e-6)
+    leads = dict(zip(figure.table["label"], figure.table["mean"], strict=True))
+    assert leads["ReLU"] == pytest.approx(0.06)
+    assert leads["RMSNorm after"] == pytest.approx(0.0, abs=1e-9)
+    assert "LLaMA's block" not in leads
 
 
 @pytest.mark.parametrize("scale", list(Scale))

@@ -73,7 +73,7 @@ def _steps_down(losses: Measurement, grid: Measurement) -> list[NDArray[np.float
         rows = [losses.values[cell] for cell in series]
         rows = [row for row in rows if (~np.isnan(row)).sum() >= FEWEST_SEEDS]
         if len(rows) >= 3:
-            found.append(-np.diff(np.array(rows[:3]), axis=0))
+            found.append(np.array([rows[0] - rows[1], rows[1] - rows[2]], dtype=np.float64))
     return [steps for steps in found if not np.isnan(steps).any()]
 
 

@@ -57,9 +57,9 @@ def load_model(trained: Trained, device: torch.device) -> GlassworksForCausalLM:
     return model
 
 
-def held_out(study: Scaling, task: TextWindows) -> Batch:
+def held_out(task: TextWindows, count: int) -> Batch:
     """Windows of the held-out tenth, the same for all models."""
-    return task.replaced_all({"split": "held_out"}).sample(study.held_out, Seed(0).child("held out"))
+    return task.replaced_all({"split": "held_out"}).sample(count, Seed(0).child("held out"))
 
 
 @torch.no_grad()
@@ -81,7 +81,7 @@ def _losses(study: Scaling, bench: Bench) -> Measurement:
         cell, seed = cell_of(label)
         task = trained.spec.task
         assert isinstance(task, TextWindows), "the study's models are trained on text"
-        windows = windows or held_out(study, task)
+        windows = windows or held_out(task, study.held_out)
         place = (cell.budget, cell.shape - cell.budget, study.seeds.index(seed))
         values[place] = bits_per_byte(load_model(trained, bench.device), windows)
         bench.events.emit(Progressed(label=bench.study, done=done, total=len(bench.trained), seconds=0.0))

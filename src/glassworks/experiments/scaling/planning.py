@@ -120,7 +120,7 @@ class Split:
         """Operations of the training."""
         return FLOP_PER_PARAMETER_AND_TOKEN * self.parameters * self.tokens
 
-    def to_json(self) -> dict[str, int | float | str]:
+    def to_json(self) -> dict[str, object]:
         """Plain data."""
         return {
             "parameters": self.parameters, "tokens": self.tokens, "tokens_per_parameter": self.tokens / self.parameters,

@@ -82,7 +82,7 @@ def diagonals(losses: Measurement, grid: Measurement) -> list[list[tuple[int, in
         rest = [cell for cell in rest if cell not in alike]
         if len(alike) >= 3:
             found.append(alike)
-    return found
+    return sorted(found, key=lambda cells: float(read[cells[0]]))
 
 
 def draws_of(found: Measurement, **labels: str) -> tuple[float, NDArray[np.float64]]:

@@ -46,12 +46,15 @@ def cells(study: Scaling) -> tuple[Cell, ...]:
 
 
 def trainings(study: Scaling, name: str) -> Mapping[str, TrainingSpec]:
-    """The trainings of a study by label, "budget-shape/seed"; both studies that train use the same ones."""
+    """The trainings of a study by label, "budget-shape/seed"; both studies that train use the same ones.
+
+    The largest budget's middle size comes first: it is the run's main model.
+    """
     if name not in ("families", "compression"):
         return {}
-    return {
-        f"{cell.label}/{seed}": training(study, cell, seed) for cell in cells(study) for seed in seeds_of(study, cell)
-    }
+    middle = study.sizes_each // 2
+    order = sorted(cells(study), key=lambda cell: (-cell.budget, abs(cell.shape - cell.budget - middle)))
+    return {f"{cell.label}/{seed}": training(study, cell, seed) for cell in order for seed in seeds_of(study, cell)}
 
 
 def seeds_of(study: Scaling, cell: Cell) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ def training_length(losses: Measurement) -> int:
     return int(losses.coords["position"][-1]) // 4
 
 
-def between(losses: Measurement, block: str, after: float, until: float) -> NDArray[np.float64]:
+def between(losses: Measurement, block: str, after: int | float, until: int | float) -> NDArray[np.float64]:
     """Mean bits per byte from one place to another, per seed; an unknown block raises UnknownName."""
     part, ends = losses.at(block=block), losses.along("position")
     return part.values[:, (ends > after) & (ends <= until)].mean(axis=1)

@@ -30,9 +30,11 @@ def build_preset(preset: Preset, seed: int = 0, device: str = "cpu", dtype: torc
         raise Unavailable(
             say("{name} does not fit into this machine's memory", name=preset.name),
             given=say(
-                "{needed} GB of numbers, {free} GB free", needed=f"{needed / GIGABYTE:.1f}", free=f"{free / GIGABYTE:.1f}"
+                "{needed} GB of numbers, {free} GB free",
+                needed=f"{needed / GIGABYTE:.1f}",
+                free=f"{free / GIGABYTE:.1f}",
             ),
             right=say('device="meta", which builds it without its numbers; or a smaller preset'),
             next_command="glassworks presets",
         )
-    return build_model(preset.spec, Seed(seed), dtype).to(device)
+    return torch.nn.Module.to(build_model(preset.spec, Seed(seed), dtype), device)

@@ -16,7 +16,7 @@ _LLAMA: dict[str, Any] = {
 _GPT2: dict[str, Any] = {"bias": True, "feedforward": ("gelu_tanh",), "tie_output": True, **_SMALL}
 _BERT: dict[str, Any] = {
     "norm_placement": "post", "final_norm": False, "embedding_norm": True, "bias": True, "feedforward": ("gelu",),
-    "token_types": 2, "pooler": True, "embedding_scale": 0.02, "weight_scale": 0.02,
+    "token_types": 2, "embedding_scale": 0.02, "weight_scale": 0.02,
 }  # fmt: skip
 _T5: dict[str, Any] = {
     "norm": "rms", "norm_epsilon": 1e-6, "positions": "relative_bias", "feedforward": ("relu",), "score_scale": "none",

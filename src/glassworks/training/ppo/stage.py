@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from glassworks.core.errors import InvalidInput
 from glassworks.core.events import CheckpointSaved, Stopped
@@ -115,7 +116,7 @@ def _networks(spec: PpoSpec, opened: Opened, reward: Score) -> Networks:
     """The critic starts from the reward model where its tokens are the policy's, from the policy otherwise."""
     source = opened.model
     if isinstance(reward, RewardModel) and reward.chat.tokenizer.get_vocab() == opened.tokenizer.get_vocab():
-        source = reward.model
+        source = cast(PreTrainedModel, reward.model)
     networks = networks_of(opened.model, critic_from(source))
     if not spec.lora:
         return networks

@@ -204,7 +204,7 @@ class Desk:
             )
         return Diverged(
             say("training met NaN or infinity in {what} at step {step}", what=what, step=step),
-            given=self.spec.to_json(),
+            given=f"rate={self.spec.rate:g}" if isinstance(self.spec, LearningSpec) else None,
             right=right,
         )
 

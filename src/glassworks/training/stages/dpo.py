@@ -1,4 +1,4 @@
-"""Direct preference optimisation: -log sigmoid(beta x difference of log ratios), no reward model (lifecycle.md 4.4)."""
+"""Direct preference optimisation: -log sigmoid(beta x difference of log ratios), no reward model (lifecycle.md 4)."""
 
 import copy
 from collections.abc import Sequence

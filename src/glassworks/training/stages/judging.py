@@ -96,42 +96,59 @@ def _losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return F.cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"), kept
 
 
+@dataclass(frozen=True)
+class Asked:
+    """How many texts are written, the longest a model reads, and the draw."""
+
+    count: int
+    length: int
+    seed: Seed
+
+
 @torch.no_grad()
-def samples(
-    model: Any, tokenizer: Any, tokens: CorpusTokens, question: Question, count: int, seed: Seed
-) -> list[dict[str, str]]:
+def samples(model: Any, tokenizer: Any, tokens: CorpusTokens, question: Question, asked: Asked) -> list[dict[str, str]]:
     """What the model writes: held-out beginnings gone on with, gaps filled, or hidden tokens told."""
     was_training = model.training
     model.eval()
-    longest = 8 * PROMPT if isinstance(question, Gaps | HiddenTokens) else PROMPT
-    rows = spread_over(tokens.held_out, longest, count)
+    is_whole = isinstance(question, Gaps | HiddenTokens)
+    rows = spread_over(
+        tokens.held_out, min(8 * PROMPT, asked.length) if is_whole else min(PROMPT, asked.length // 2), asked.count
+    )
     found: list[dict[str, str]] = []
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
-        torch.manual_seed(seed.child("samples").value)
+        torch.manual_seed(asked.seed.child("samples").value)
         for number, ids in enumerate(rows):
-            found.append(_sample(model, tokenizer, ids, question, number))
+            found.append(
+                _sample(model, tokenizer, ids, question, number)
+                if is_whole
+                else _gone_on(model, tokenizer, ids, asked.length)
+            )
     model.train(was_training)
     return found
 
 
+def _gone_on(model: Any, tokenizer: Any, ids: Tensor, length: int) -> dict[str, str]:
+    """A beginning, and what the model writes after it within its length."""
+    prompt = ids[None].to(model.device)
+    written = _written(model, tokenizer, prompt, length - len(ids))[0, prompt.shape[1] :]
+    return {"prompt": str(tokenizer.decode(ids)), "text": str(tokenizer.decode(written))}
+
+
 def _sample(model: Any, tokenizer: Any, ids: Tensor, question: Question, number: int) -> dict[str, str]:
-    if not isinstance(question, Gaps | HiddenTokens):
-        prompt = ids[None].to(model.device)
-        written = _written(model, tokenizer, prompt)[0, prompt.shape[1] :]
-        return {"prompt": str(tokenizer.decode(ids)), "text": str(tokenizer.decode(written))}
+    """A text with gaps or hidden tokens, and what the model says of them."""
     asked = question.ask(ids.numpy(), Seed(number).numpy())
     source = asked["input_ids"]
     if isinstance(question, Gaps):
-        written = _written(model, tokenizer, source[None].to(model.device))[0, 1:]
+        written = _written(model, tokenizer, source[None].to(model.device), len(asked["labels"]))[0, 1:]
         return {"prompt": str(tokenizer.decode(source)), "text": str(tokenizer.decode(written))}
     told = model(input_ids=source[None].to(model.device)).logits[0].argmax(-1).cpu()
     filled = torch.where(asked["labels"] != IGNORED, told, source)
     return {"prompt": str(tokenizer.decode(source)), "text": str(tokenizer.decode(filled))}
 
 
-def _written(model: Any, tokenizer: Any, prompt: Tensor) -> Tensor:
+def _written(model: Any, tokenizer: Any, prompt: Tensor, most: int) -> Tensor:
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     return model.generate(
-        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=WRITTEN, do_sample=True,
+        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=max(1, min(WRITTEN, most)), do_sample=True,
         temperature=TEMPERATURE, top_k=SHORTLIST, pad_token_id=pad,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pretraining: a new model, or one that goes on, learns from text (lifecycle.md 4.1), on the library's Trainer."""
+"""Pretraining: a new model, or one that goes on, learns from text (lifecycle.md 4), on the library's Trainer."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from glassworks.models.transformer import build_model
 from glassworks.tensors.devices import choose_device, choose_dtype
 from glassworks.tensors.seeds import Seed
 from glassworks.training.stages.base import Desk, Facts, choose_precision
-from glassworks.training.stages.judging import judge, samples
+from glassworks.training.stages.judging import Asked, judge, samples
 from glassworks.training.stages.stream import (
     KeepingPlace,
     Streamed,
@@ -165,11 +165,13 @@ class _Pretraining:
         reader = StreamReader(
             self.stream, spec, self.opened.tokenizer, self.opened.question, spec.batch * spec.accumulate
         )
-        take_up(reader, last_checkpoint(self.desk))
+        last = last_checkpoint(self.desk)
+        take_up(reader, last)
         # The stream itself goes on where it was: nothing is to be passed over.
         settings = TrainingArguments(**arguments(self.desk, spec), ignore_data_skip=True)
         trainer = Trainer(model, settings, data_collator=stacked, train_dataset=Streamed(reader))
-        trainer.add_callback(KeepingPlace(reader))
+        chance: Any = trainer._load_rng_state  # pyright: ignore[reportPrivateUsage] - there is no public way to it
+        trainer.add_callback(KeepingPlace(reader, lambda: None if last is None else chance(str(last))))
         return trainer
 
     def look(self, model: Any) -> dict[str, float]:
@@ -182,9 +184,8 @@ class _Pretraining:
         path = self.desk.path / SAMPLES
         opened = self.opened
         nn.Module.to(opened.model, self.desk.options.device)
-        written = samples(
-            opened.model, opened.tokenizer, self.tokens, opened.question, self.spec.samples, Seed(self.spec.seed)
-        )
+        asked = Asked(self.spec.samples, self.spec.length, Seed(self.spec.seed))
+        written = samples(opened.model, opened.tokenizer, self.tokens, opened.question, asked)
         before: dict[str, Any] = read_json(path) if path.is_file() else {}
         write_json(path, before | {when: written})
 

@@ -1,7 +1,6 @@
-"""The reward model: a binary classifier of preference, -log sigmoid(r(chosen) - r(rejected)) (lifecycle.md 4.3)."""
+"""The reward model: a binary classifier of preference, -log sigmoid(r(chosen) - r(rejected)) (lifecycle.md 4)."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -137,9 +136,7 @@ def pair_accuracy(judge: RewardModel, pairs: Sequence[tuple[Encoded, Encoded]]) 
     return float(wins.mean())
 
 
-def _trainer(
-    spec: RewardSpec, desk: Desk, model: PreTrainedModel, chat: Chat, pairs: Sequence[tuple[Encoded, Encoded]]
-) -> Any:
+def _trainer(spec: RewardSpec, desk: Desk, model: Any, chat: Chat, pairs: Sequence[tuple[Encoded, Encoded]]) -> Any:
     from datasets import Dataset
     from trl.trainer.reward_config import RewardConfig
     from trl.trainer.reward_trainer import RewardTrainer
@@ -147,8 +144,3 @@ def _trainer(
     data = Dataset.from_list([{"chosen_ids": list(c.ids), "rejected_ids": list(r.ids)} for c, r in pairs])
     settings = RewardConfig(**arguments(desk, spec), max_length=spec.length)
     return RewardTrainer(model=model, args=settings, train_dataset=data, processing_class=chat.tokenizer)
-
-
-def is_reward_folder(folder: Path) -> bool:
-    """Whether a stage of this kind left a folder."""
-    return (folder / SCALE_FILE).is_file()

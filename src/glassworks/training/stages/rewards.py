@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from glassworks.core.errors import InvalidInput, NotFound, UnknownName
@@ -38,7 +38,7 @@ Score = Callable[[Answers], Float[Tensor, " answer"]]
 class RewardModel:
     """A classifier with one output, as a score of answers: its number less its mean over demonstrations (lifecycle.md 4)."""
 
-    model: PreTrainedModel
+    model: nn.Module
     chat: Chat
     length: int
     """Tokens that it reads; longer conversations lose their oldest ones."""
@@ -51,7 +51,7 @@ class RewardModel:
 
     def scores(self, rows: Sequence[Encoded]) -> Float[Tensor, " answer"]:
         """The raw numbers of conversations in tokens."""
-        device = self.model.device
+        device = next(self.model.parameters()).device
         fill = cast(int, self.chat.tokenizer.pad_token_id)
         found: list[Tensor] = []
         was_training = self.model.training
@@ -101,7 +101,7 @@ def load_reward_model(folder: str | Path, device: torch.device) -> RewardModel:
     scale = read_json(path / SCALE_FILE) if (path / SCALE_FILE).is_file() else {}
     longest = cast(int, scale.get("length") or positions_of(model) or 512)
     # The module's own `to`, for the library's class types it for some arguments only.
-    torch.nn.Module.to(model, device)
+    nn.Module.to(model, device)
     return RewardModel(model, chat, longest, float(scale.get("mean", 0.0)))
 
 

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: demonstrations are learned, their answers only (lifecycle.md 4.2), on TRL's trainer."""
+"""Supervised fine-tuning: demonstrations are learned, their answers only (lifecycle.md 4), on TRL's trainer."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, cast
@@ -7,7 +7,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import PreTrainedModel
 
 from glassworks.core.errors import InvalidInput, Unavailable
 from glassworks.core.text import say
@@ -125,7 +124,7 @@ def _named(paths: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
-def _trainer(spec: SftSpec, desk: Desk, model: PreTrainedModel, chat: Chat, rows: Sequence[Encoded]) -> Any:
+def _trainer(spec: SftSpec, desk: Desk, model: Any, chat: Chat, rows: Sequence[Encoded]) -> Any:
     from datasets import Dataset
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer

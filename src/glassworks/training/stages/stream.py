@@ -4,7 +4,7 @@ The stream's place and the tokens that wait for their window go into every check
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from itertools import islice
 from pathlib import Path
@@ -160,10 +160,20 @@ def parted(stream: Any, spec: StreamingSpec, tokenizer: Any) -> tuple[Any, Corpu
 
 
 class KeepingPlace(TrainerCallback):
-    """Writes the stream's place into every checkpoint."""
+    """Writes the stream's place into every checkpoint; `restore` puts the generators back before the first step."""
 
-    def __init__(self, reader: StreamReader) -> None:
+    def __init__(self, reader: StreamReader, restore: Callable[[], object]) -> None:
         self.reader = reader
+        self._restore: Callable[[], object] | None = restore
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
+        """Called by the trainer before each step.
+
+        Where it passes over no data it puts the generators back before it opens its loader, which then draws from them.
+        """
+        if self._restore is not None:
+            self._restore()
+            self._restore = None
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
         """Called by the trainer when a checkpoint was written, before it counts as whole."""

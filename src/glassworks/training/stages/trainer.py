@@ -40,7 +40,9 @@ from glassworks.training.store import History
 
 WHOLE = "whole.json"
 # What the Trainer logs beside measurements.
-_CLOCKS = frozenset({"epoch", "step", "total_flos", "train_runtime", "train_samples_per_second", "train_loss", "num_tokens"})
+_CLOCKS = frozenset(
+    {"epoch", "step", "total_flos", "train_runtime", "train_samples_per_second", "train_loss", "num_tokens"}
+)
 _SPEEDS = ("_runtime", "_per_second")
 
 
@@ -109,7 +111,10 @@ def fit(trainer: Trainer, desk: Desk) -> None:
             desk.events.emit(Stopped(cause="interrupted", step=trainer.state.global_step))
             raise
         except (OSError, SafetensorError, RuntimeError) as problem:
-            raise _explained(problem, desk, _size_of(trainer)) from problem
+            told = _explained(problem, desk, _size_of(trainer))
+            if told is problem:
+                raise
+            raise told from problem
     # Takes the wrapper off in place that lowers the precision of `forward`.
     trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     bad = first_not_finite(_unwrapped(trainer))
@@ -184,7 +189,10 @@ def save_model(desk: Desk, model: Any, tokenizer: Any) -> None:
                 tokenizer.save_pretrained(desk.path)
         except (OSError, SafetensorError) as problem:
             size = sum(p.numel() * p.element_size() for p in model.parameters())
-            raise _explained(problem, desk, size) from None
+            told = _explained(problem, desk, size)
+            if told is problem:
+                raise
+            raise told from None
 
 
 class _Telling(TrainerCallback):
