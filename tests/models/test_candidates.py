@@ -61,11 +61,11 @@ def test_the_likeliest_of_many_are_found_without_sorting_them(size) -> None:
 def test_one_seed_draws_the_same_and_drawn_shares_are_the_probabilities() -> None:
     choice = Sampling(temperature=1.0, seed=3)
     one, two = Chooser(choice), Chooser(choice)
-    drawn = [one.choose(LOGITS) for _ in range(2000)]
-    assert drawn == [two.choose(LOGITS) for _ in range(2000)]
-    shares = torch.bincount(torch.tensor(drawn), minlength=5) / 2000
+    drawn = [one.choose(LOGITS) for _ in range(500)]
+    assert drawn == [two.choose(LOGITS) for _ in range(500)]
+    shares = torch.bincount(torch.tensor(drawn), minlength=5) / 500
     # Four standard deviations of a share.
-    assert torch.allclose(shares, torch.softmax(LOGITS, -1), atol=4 * 0.5 / 2000**0.5)
+    assert torch.allclose(shares, torch.softmax(LOGITS, -1), atol=4 * 0.5 / 500**0.5)
 
 
 def test_what_makes_no_sense_is_refused() -> None:

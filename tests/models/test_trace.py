@@ -58,7 +58,9 @@ def test_text_and_candidates_stand_beside_the_tensors() -> None:
     assert data["check"]["relative_errors"]["logits"] < 1e-5
 
 
-@pytest.mark.parametrize("family", ["gpt2", "neox", "bloom", "gemma3"])
+@pytest.mark.parametrize(
+    "family", ["gpt2", *(pytest.param(one, marks=pytest.mark.slow) for one in ("neox", "bloom", "gemma3"))]
+)
 def test_decoders_of_any_kind_are_traced(family) -> None:
     traced = trace(Subject.of(tiny(family)), IDS, 5)
     assert traced.holds

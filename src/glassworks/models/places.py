@@ -78,8 +78,12 @@ def known_starts_of(
         return None
     if position_ids.shape[1] == 1 and seen:
         # Most calls by far: one more token of the one text.
-        place = seen if padding is None else padding.sum(1, keepdim=True) - 1
-        if bool((position_ids == place).all()):
+        if padding is None and position_ids.numel() == 1:
+            is_next = position_ids.item() == seen
+        else:
+            place = seen if padding is None else padding.sum(1, keepdim=True) - 1
+            is_next = bool((position_ids == place).all())
+        if is_next:
             return None
     new = starts_of(position_ids, padding, seen)
     if not seen:

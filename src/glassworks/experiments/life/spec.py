@@ -73,31 +73,31 @@ class Life(Experiment):
     """Updates of fine-tuning."""
     tune_rate: float = Field(default=1e-3, gt=0)
     """Highest learning rate of fine-tuning."""
-    reward_steps: int = Field(default=120, ge=1)
+    reward_steps: int = Field(default=80, ge=1)
     """Updates of a reward model."""
     reward_rate: float = Field(default=3e-4, gt=0)
     """Highest learning rate of a reward model."""
-    direct_steps: int = Field(default=80, ge=1)
+    direct_steps: int = Field(default=50, ge=1)
     """Updates of DPO."""
     direct_rate: float = Field(default=5e-5, gt=0)
     """Highest learning rate of DPO."""
-    policy_steps: int = Field(default=30, ge=1)
+    policy_steps: int = Field(default=20, ge=1)
     """Rounds of PPO and of GRPO."""
     policy_rate: float = Field(default=3e-4, gt=0)
     """Learning rate of PPO and of GRPO."""
     critic_rate: float = Field(default=1e-3, gt=0)
     """Learning rate of PPO's critic."""
-    free_steps: int = Field(default=50, ge=2)
+    free_steps: int = Field(default=32, ge=2)
     """Rounds of PPO without a price on the KL, against the proxy."""
     beta: float = Field(default=0.05, gt=0)
     """Price of a nat of KL; ten times as much for the policy that is held near."""
     answers: int = Field(default=32, ge=2)
     """Answers of a round."""
-    answer_length: int = Field(default=48, ge=4)
+    answer_length: int = Field(default=32, ge=4)
     """Tokens of an answer at most."""
-    proxy_steps: int = Field(default=60, ge=1)
+    proxy_steps: int = Field(default=40, ge=1)
     """Updates of the proxy reward model."""
-    gold_pairs: int = Field(default=400, ge=2)
+    gold_pairs: int = Field(default=320, ge=2)
     """Pairs of the model's own answers that the gold reward model labels for the proxy."""
     best_of: tuple[int, ...] = (1, 2, 4, 8, 16)
     """The n of best-of-n."""

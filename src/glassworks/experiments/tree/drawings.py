@@ -63,6 +63,15 @@ def _curves_of(found: Measurement, blocks: Sequence[str], dim: str, factor: floa
     return tuple(series for series in drawn if len(series.x))
 
 
+def _late(drawn: Sequence[Panel]) -> tuple[float, float] | None:
+    """The range of curves after the first steep fall, which would flatten all that comes behind it; None without a curve."""
+    tails = [series.mean[len(series.mean) // 8 :] for panel in drawn for series in panel.series]
+    if not tails:
+        return None
+    low, high = min(float(np.min(tail)) for tail in tails), max(float(np.max(tail)) for tail in tails)
+    return low - 0.05 * (high - low), high + 0.05 * (high - low)
+
+
 def _questions(found: Measurement, dim: str, factor: float = 1.0) -> list[Panel]:
     """One small picture for each choice, LLaMA's block in all of them."""
     titles = (
@@ -78,9 +87,12 @@ def _training(evidence: Evidence) -> list[Figure]:
     heading = Heading(
         "blocks-training",
         say("One choice at a time, while the models learn"),
-        say("Loss of each fresh batch, the same bytes in the same order; LLaMA's block stands in every picture."),
+        say(
+            "Loss of each fresh batch after the first fall, the same bytes in the same order; LLaMA's block stands in every picture."
+        ),
     )
-    return [panels(heading, _questions(found, "step", 1 / math.log(2)), Axes(STEP, BITS_PER_BYTE), columns=2)]
+    drawn = _questions(found, "step", 1 / math.log(2))
+    return [panels(heading, drawn, Axes(STEP, BITS_PER_BYTE, y_range=_late(drawn)), columns=2)] if drawn else []
 
 
 def _leads(evidence: Evidence) -> list[Figure]:
@@ -129,7 +141,7 @@ def _hasty_training(evidence: Evidence) -> list[Figure]:
         ),
     )
     drawn = _questions(found, "step", 1 / math.log(2))
-    return [panels(heading, drawn, Axes(STEP, BITS_PER_BYTE, y_range=(3.0, 6.0)), columns=2)] if drawn else []
+    return [panels(heading, drawn, Axes(STEP, BITS_PER_BYTE, y_range=_late(drawn)), columns=2)] if drawn else []
 
 
 def _reach(evidence: Evidence) -> list[Figure]:
