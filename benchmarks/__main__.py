@@ -23,12 +23,34 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument(
         "--only",
-        choices=["generation", "step", "head", "capture", "surgery", "mesa", "infini", "worlds", "decoding", "pretraining"],
+        choices=[
+            "generation",
+            "step",
+            "head",
+            "capture",
+            "surgery",
+            "mesa",
+            "infini",
+            "worlds",
+            "decoding",
+            "pretraining",
+        ],
         action="append",
     )
     parser.add_argument("--head-runs", type=int, default=1, help="repeats of the time to the head; each takes minutes")
     given = parser.parse_args()
-    chosen = given.only or ["generation", "step", "capture", "surgery", "mesa", "infini", "worlds", "decoding", "pretraining", "head"]
+    chosen = given.only or [
+        "generation",
+        "step",
+        "capture",
+        "surgery",
+        "mesa",
+        "infini",
+        "worlds",
+        "decoding",
+        "pretraining",
+        "head",
+    ]
     console = Console()
     difference = birth.simplified_reference_is_the_same_model()
     console.print(f"both sides with equal weights: largest logit difference {difference:.1e}")

@@ -7,9 +7,12 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from glassworks.models.spec import TransformerSpec
+from glassworks.models.transformer import build_model
+from glassworks.tensors.seeds import Seed
 from glassworks.training.ppo.advantages import advantages_of, penalised_rewards, whitened
 from glassworks.training.ppo.losses import entropy, policy_loss, token_log_probs, value_loss
-from glassworks.training.ppo.rollout import rollout_of
+from glassworks.training.ppo.rollout import Drawing, rollout_of, sample
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -119,3 +122,12 @@ def test_an_answer_is_marked_from_its_first_token_to_its_end() -> None:
     # Column t tells of token t + 1.
     assert rollout.said.int().tolist() == [[0, 1, 1, 1], [0, 0, 1, 0]]
     assert rollout.lengths.tolist() == [3, 1]
+
+
+def test_answers_are_drawn_without_the_habits_that_a_model_brings() -> None:
+    model = build_model(TransformerSpec(vocabulary=12, width=8, depth=1, heads=2, context=16), Seed(0))
+    prompts, drawing = [(1, 5), (1, 6)], Drawing(longest=8, temperature=1.0, end=2, fill=0)
+    plain = sample(model, prompts, drawing, Seed(0)).answers
+    habits = model.generation_config
+    habits.repetition_penalty, habits.min_p, habits.no_repeat_ngram_size, habits.top_k = 50.0, 0.9, 1, 1
+    assert sample(model, prompts, drawing, Seed(0)).answers == plain

@@ -84,6 +84,13 @@ def test_a_line_of_any_length_comes_in_pieces_of_bounded_length(tmp_path, unit) 
     assert [piece.ends for piece in pieces] == [False] * (len(pieces) - 1) + [True]
 
 
+def test_a_long_document_keeps_the_line_ends_at_which_it_is_cut(tmp_path) -> None:
+    long = "\n".join(f"字字字字字{number:05d}" for number in range(10_000))
+    path = tmp_path / "long.txt"
+    path.write_text(f"{long}<|endoftext|>\nshort\n<|endoftext|>last", encoding="utf-8")
+    assert documents(Corpus((path,))) == [long, "short", "last"]
+
+
 def test_a_cut_at_a_single_blank_changes_no_token(pairs) -> None:
     whole = (SENTENCE + "\n\n  two  blanks ") * 9
     for limit in range(20, 200, 7):
@@ -232,3 +239,10 @@ def test_windows_to_judge_by_lie_apart() -> None:
     assert rows.shape == (5, 9)
     assert len(np.unique(rows)) == rows.numel()
     assert spread_over(np.arange(5, dtype=np.uint16), 9, 5).shape == (1, 5)
+
+
+def test_what_is_asked_with_names_its_highest_token() -> None:
+    assert NextToken().highest == RestOfWindow().highest == -1
+    assert HiddenTokens(mask=9, vocabulary=8).highest == 9
+    assert HiddenTokens(mask=3, vocabulary=8).highest == 7
+    assert Gaps((5, 12, 6), end=2).highest == 12

@@ -112,15 +112,15 @@ def operations_of(spec: TrainingSpec) -> float:
     The usual count for a transformer: 2 for a multiplication and addition, times 3 for forward and backward pass.
     Feed-forward layers count 8 width^2 (2 matrices of 4 times the width), a linear one width^2.
     """
-    from glassworks.models.spec import TransformerSpec
+    from glassworks.models.spec import VectorSpec
 
     model = spec.model
     feedforward = [
-        8 if kind in ("relu", "gelu", "gelu_tanh") else 12 if kind == "swiglu" else int(kind == "linear")
+        8 if kind in ("relu", "gelu", "gelu_tanh") else 12 if kind.endswith(("glu", "glu_tanh")) else int(kind == "linear")
         for kind in model.feedforward
     ]
     per_layer = sum(feedforward) / len(feedforward) + 4
-    ends = model.vocabulary if isinstance(model, TransformerSpec) else model.inputs + model.outputs
+    ends = model.inputs + model.outputs if isinstance(model, VectorSpec) else model.vocabulary
     weights = model.depth * per_layer * model.width**2 + model.width * ends
     tokens = float(spec.batch * spec.task.longest)
     pairs = 12.0 * model.depth * model.width * spec.task.longest * tokens

@@ -141,7 +141,7 @@ def _model_changes(base: PretrainSpec, changes: dict[str, object]) -> dict[str, 
     kind = changes.pop("model.kind", changes.get("model") if isinstance(changes.get("model"), str) else None)
     if kind is not None:
         changes.pop("model", None)
-        made = MODEL_SPECS.parse({"kind": str(kind)} | _SMALL).to_json()
+        made = MODEL_SPECS.parse({"kind": str(kind), **_SMALL}).to_json()
         changes = {"model": made} | changes
     if "model.mixers" in changes:
         each = mixers_of(changes["model.mixers"]) or ()

@@ -10,6 +10,7 @@ from glassworks.evaluation.base import (
     VectorPrepared,
 )
 from glassworks.evaluation.benchmarks import BENCHMARKS, parse_benchmarks
+from glassworks.evaluation.compression import Compressed, bits_of, compress, decompress
 from glassworks.evaluation.evaluate import evaluate, item_vectors
 from glassworks.evaluation.generate import generate_texts
 from glassworks.evaluation.harness import Harness
@@ -24,6 +25,7 @@ __all__ = [
     "BENCHMARKS",
     "AnyPrepared",
     "Benchmark",
+    "Compressed",
     "GenerativePrepared",
     "Harness",
     "Item",
@@ -39,6 +41,9 @@ __all__ = [
     "Titles",
     "VectorPrepared",
     "batches",
+    "bits_of",
+    "compress",
+    "decompress",
     "evaluate",
     "generate_texts",
     "item_vectors",

@@ -84,7 +84,8 @@ def _spec_of_gemma3(config: Gemma3TextConfig) -> TransformerSpec:
         (config.final_logit_softcapping is None and config.attn_logit_softcapping is None, say("it bends its logits")),
         (config.query_pre_attn_scalar == config.head_dim, say("its scores are not scaled")),
     )
-    window = SlidingWindow(window=config.sliding_window, sinks=0)
+    # Without a number every token is within the window.
+    window = SlidingWindow(window=config.sliding_window or config.max_position_embeddings, sinks=0)
     kinds = [kind == "full_attention" for kind in config.layer_types or ()]
     rope = cast(Mapping[str, Any], config.rope_parameters)
     local, far = rotation(rope["sliding_attention"]), rotation(rope["full_attention"])

@@ -3,6 +3,7 @@ import pytest
 from glassworks.core.errors import InvalidInput, UnknownName
 from glassworks.experiments.scaling.laws import BESIROGLU, HOFFMANN, PUBLISHED
 from glassworks.experiments.scaling.planning import Request, plan
+from tests.experiments.scaling.scaling_numbers import LAW
 
 
 def test_seventy_billion_parameters_on_two_trillion_tokens_take_six_thousand_machines_twelve_days():
@@ -19,6 +20,11 @@ def test_a_budget_alone_is_split_at_its_lowest_loss(law):
     assert found.best.flop == pytest.approx(1e21)
     for parameters in (0.7 * found.best.parameters, 1.4 * found.best.parameters):
         assert plan(Request(flop=1e21, parameters=parameters), law).chosen.loss > found.best.loss
+
+
+def test_a_model_of_bytes_reads_as_many_bytes_as_tokens():
+    found = plan(Request(flop=1e12), LAW)
+    assert found.cost.text_bytes == found.best.tokens
 
 
 def test_hours_of_a_machine_are_operations():

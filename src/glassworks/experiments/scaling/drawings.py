@@ -65,7 +65,7 @@ def _isoflop(evidence: Evidence) -> list[Figure]:
         say("Loss over size at equal compute"),
         say(
             "Held-out bits per byte of models that cost equally much: the small ones read more, the large ones less. A parabola "
-            "over the logarithm of the size goes through each budget's means."
+            "over the logarithm of the size goes through each budget's means. Points without a band are one training."
         ),
     )
     axes = Axes(PARAMETERS, BITS, x_scale="log")
@@ -98,7 +98,9 @@ def _by_size(evidence: Evidence) -> list[Figure]:
     heading = Heading(
         "loss-by-size",
         say("Loss over size at equal data"),
-        say("Held-out bits per byte over the size, for models that read equally many bytes; lines: the fitted law."),
+        say(
+            "Held-out bits per byte over the size, for models that read equally many bytes; lines: the fitted law. Points without a band are one training."
+        ),
     )
     axes = Axes(PARAMETERS, BITS, x_scale="log")
     return [panels(heading, [Panel("", tuple(series))], axes, columns=1, height=340)] if series else []
@@ -125,7 +127,9 @@ def _by_data(evidence: Evidence) -> list[Figure]:
     heading = Heading(
         "loss-by-data",
         say("Loss over data, size by size"),
-        say("Held-out bits per byte over the bytes read; each point is a training of its own; lines: the fitted law."),
+        say(
+            "Held-out bits per byte over the bytes read; no model goes on from another; lines: the fitted law. Points without a band are one training."
+        ),
     )
     axes = Axes(READ, BITS, x_scale="log")
     return [panels(heading, [Panel("", tuple(series))], axes, columns=1, height=360)] if series else []

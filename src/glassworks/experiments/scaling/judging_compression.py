@@ -66,7 +66,7 @@ def coding(evidence: Evidence) -> Finding:
     number = {str(name): float(found.at(number=name).values) for name in found.coords["number"]}
     ideal, code, wrong = number["ideal_bits"], number["code_bits"], number["wrong_bytes"]
     if np.isnan([ideal, code, wrong]).any() or number["bytes"] < 1:
-        return nothing("bits over cross-entropy", say("nothing was coded"))
+        return nothing("more than the cross-entropy", say("nothing was coded"))
     because = say(
         "{bytes} bytes became {code} bits of code, the cross-entropy is {ideal}; {wrong} bytes came back wrong",
         bytes=f"{number['bytes']:,.0f}", code=f"{code:,.0f}", ideal=f"{ideal:,.1f}", wrong=f"{wrong:.0f}",
@@ -79,4 +79,4 @@ def coding(evidence: Evidence) -> Finding:
     # A code shorter than the cross-entropy would not be of this model.
     if code < ideal - ENDS:
         outcome = Outcome.UNDECIDED
-    return Finding(outcome, Interval(code / ideal, np.nan, np.nan, 1), "bits over cross-entropy", because)
+    return Finding(outcome, Interval(code / ideal - 1, np.nan, np.nan, 1), "more than the cross-entropy", because)

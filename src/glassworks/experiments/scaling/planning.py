@@ -8,7 +8,12 @@ from dataclasses import dataclass
 
 from glassworks.core.errors import InvalidInput, UnknownName
 from glassworks.core.text import say
-from glassworks.experiments.scaling.laws import FLOP_PER_PARAMETER_AND_TOKEN, FLOP_PER_PARAMETER_READ, Law
+from glassworks.experiments.scaling.laws import (
+    BITS_PER_BYTE,
+    FLOP_PER_PARAMETER_AND_TOKEN,
+    FLOP_PER_PARAMETER_READ,
+    Law,
+)
 
 SECONDS_PER_HOUR, HOURS_PER_DAY = 3600.0, 24.0
 # Bytes of a parameter: in a file of sixteen bits; while AdamW trains it with sixteen-bit products (weight and gradient in
@@ -142,7 +147,7 @@ class Cost:
     fewest_gpus: int
     """Machines whose memory holds these."""
     text_bytes: float
-    """Of text, at five bytes a token."""
+    """Of text, at five bytes a token; a model of bytes reads as many as it has tokens."""
 
     def to_json(self) -> dict[str, int | float]:
         """Plain data."""
@@ -222,7 +227,7 @@ def cost_of(request: Request, split: Split) -> Cost:
     training = BYTES_IN_TRAINING * split.parameters
     return Cost(
         hours, hours / request.gpus / HOURS_PER_DAY, BYTES_IN_FILE * split.parameters, training,
-        math.ceil(training / (USABLE * request.machine.memory)), BYTES_PER_TOKEN * split.tokens,
+        math.ceil(training / (USABLE * request.machine.memory)), (1.0 if split.unit == BITS_PER_BYTE else BYTES_PER_TOKEN) * split.tokens,
     )  # fmt: skip
 
 

@@ -154,9 +154,9 @@ def size_words(count: float) -> str:
     """A number of bytes in decimal units: 1.85 MB."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
-            return f"{count:.3g} {unit}"
+            return f"{count:.3g}\u00a0{unit}"
         count /= 1000
-    return f"{count:.3g} GB"
+    return f"{count:.3g}\u00a0GB"
 
 
 def parabola_of(optimum: Measurement, budget: int) -> Parabola | None:

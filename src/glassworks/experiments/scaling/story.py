@@ -60,8 +60,8 @@ PARTS: tuple[Part, ...] = (
         (
             say(
                 "Two published fits of the same trainings: the first one, and one made again from the points of its figure, which found "
-                "that the first had stopped too early. Both say that size and data should grow about alike, at some twenty tokens "
-                "for each parameter."
+                "that the first had stopped too early. Both say that size and data should grow about alike. For this compute the first law's "
+                "constants ask for some ninety tokens for each parameter, the second's for about twenty, which Chinchilla was given."
             ),
         ),
         ("scaling.gopher-chinchilla", "scaling.recovery"),
@@ -120,7 +120,8 @@ def limits(study: Scaling) -> list[Text]:
         ),
         say(
             "Operations are counted as 6 N D, with N all parameters but the table of embeddings. In models this small the unembedding is "
-            "a large part of N, and attention costs up to half as much again, which is not counted; the table of models says how much."
+            "a large part of N, and attention costs up to two fifths as much again, which is not counted; the table of models says how much. What is left out weighs "
+            "most in the smallest models, and may tilt the power of the best size upwards."
         ),
         say(
             "The rate was fixed by the width alone after a few pilots, and the batch is the same for all. Models that read little make few "

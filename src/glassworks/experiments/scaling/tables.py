@@ -39,16 +39,15 @@ def grid(evidence: Evidence) -> list[Table]:
                 (
                     compute(float(flop)), f"{at['parameters']:,.0f}", size_words(at["bytes"]), f"{at['epochs']:.2f}",
                     f"{at['bytes'] / at['parameters']:.3g}", f"{at['counted'] / at['operations'] - 1:.0%}",
-                    f"{at['seconds']:.0f}", str(loss), loss.count,
+                    str(loss), loss.count,
                 )
             )  # fmt: skip
     columns = (
         say("operations"), say("parameters"), say("bytes read"), say("times the text"), say("bytes per parameter"),
-        say("more with attention"), say("seconds"), _BITS, say("seeds"),
+        say("more with attention"), _BITS, say("seeds"),
     )  # fmt: skip
     caption = say(
-        "Operations are 6 N D; with the products of attention's scores and values they are more by the share in the sixth column. "
-        "Seconds are on the clock of a machine that did other things beside."
+        "Operations are 6 N D; with the products of attention's scores and values they are more by the share in the sixth column."
     )
     return [Table("scaling-grid-table", say("Every model"), columns, tuple(rows), caption)]
 
@@ -105,20 +104,18 @@ def published(evidence: Evidence) -> list[Table]:
             at = found.at(model=model)
             flop = float(at.at(number="operations").values[0])
             size, read = (float(at.at(number=n).values[0]) for n in ("parameters", "tokens"))
-            best = [f"{float(v) / 1e9:.0f}" for v in at.at(number="best_parameters").values]
-            loss = [f"{float(v):.3f}" for v in at.at(number="loss").values]
+            best = " / ".join(f"{float(v) / 1e9:.0f}" for v in at.at(number="best_parameters").values)
+            loss = " / ".join(f"{float(v):.3f}" for v in at.at(number="loss").values)
             rows.append(
-                (model, f"{size / 1e9:.3g}", f"{read / 1e9:,.0f}", f"{flop:.2e}", f"{read / size:.1f}", *loss, *best)
+                (model, f"{size / 1e9:.3g}", f"{read / 1e9:,.0f}", f"{flop:.2e}", f"{read / size:.1f}", loss, best)
             )
-        laws_of = [law_name(str(law)) for law in found.coords["law"]]
         columns = (
             say("model"), say("billion parameters"), say("billion tokens"), say("operations"), say("tokens per parameter"),
-            *(say("nats per token, {law}", law=law) for law in laws_of),
-            *(say("best billion parameters, {law}", law=law) for law in laws_of),
+            say("nats per token"), say("best billion parameters"),
         )  # fmt: skip
         caption = say(
             "What the laws foretell as if all had read the same text. A model smaller than the best one for its compute has "
-            "a higher loss for its training, and costs less to run."
+            "a higher loss for its training, and costs less to run. First number: the law of 2022; second: that of 2024."
         )
         tables.append(
             Table("published-models-table", say("Published models under both laws"), columns, tuple(rows), caption)

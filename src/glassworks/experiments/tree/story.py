@@ -180,7 +180,8 @@ def limits(study: FamilyTree) -> list[Text]:
         ),
         say(
             "Branches learn from scratch, from thousands of sentences and {pairs} pairs. What made encoders and decoders useful, "
-            "pretraining on large text, is not tried; BLEU is low, since the models are small and barely trained.",
+            "pretraining on large text, is not tried. BLEU flatters: captions begin alike, and these models write German that seldom "
+            "says what the source says.",
             pairs=f"{study.translating_steps * study.translating_batch:,}",
         ),
         say(

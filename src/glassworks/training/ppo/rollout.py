@@ -1,6 +1,6 @@
 """Sampling answers from a policy, and reading them once more with policy, reference and critic."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,6 +15,11 @@ from glassworks.training.ppo.models import Networks
 from glassworks.training.stages.chat import padded
 
 Prompt = tuple[int, ...]
+# The library takes what is not said from the model's own habits (generation_config.json), of which the ratios know nothing.
+_NO_HABITS: Mapping[str, Any] = {
+    "top_k": 0, "top_p": 1.0, "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0,
+    "repetition_penalty": 1.0, "no_repeat_ngram_size": 0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +93,13 @@ class Drawing:
 
 def sample(policy: nn.Module, prompts: Sequence[Prompt], drawing: Drawing, seed: Seed) -> Rollout:
     """One answer to each prompt, drawn from the policy alone: no likeliest-tokens cut, which the ratios could not know of."""
+    # Said only where it undoes a habit: the library sorts the whole alphabet for it at every token.
+    least = {} if cast(Any, policy).generation_config.min_p is None else {"min_p": 0.0}
     config = GenerationConfig(
         do_sample=True,
         temperature=drawing.temperature,
-        top_k=0,
-        top_p=1.0,
+        **_NO_HABITS,
+        **least,
         max_new_tokens=drawing.longest,
         eos_token_id=drawing.end,
         pad_token_id=drawing.fill,

@@ -140,18 +140,21 @@ def _pieces(path: Path, corpus: Corpus) -> Iterator[Piece]:
 
 def _documents(blocks: Iterator[str], separator: str) -> Iterator[Piece]:
     """A stream of characters parted at the separator, in pieces of bounded length."""
-    waiting = ""
+    waiting, is_begun = "", False
     for block in blocks:
         waiting += block
         if separator:
             *whole, waiting = waiting.split(separator)
             for text in whole:
-                yield from (Piece(part, ends) for part, ends in _cut(text.strip("\n") if len(text) < BLOCK else text))
+                # What goes on with a document may begin with a line's end of its own.
+                bare = text if is_begun or len(text) >= BLOCK else text.strip("\n")
+                is_begun = False
+                yield from (Piece(part, ends) for part, ends in _cut(bare))
         # The end is kept back: the separator may be cut by the block's edge.
         while len(waiting) > BLOCK + BACK:
             place = cut_before(waiting, BLOCK)
             yield Piece(waiting[:place], ends=False)
-            waiting = waiting[place:]
+            waiting, is_begun = waiting[place:], True
     yield from (Piece(part, ends) for part, ends in _cut(waiting))
 
 

@@ -236,9 +236,9 @@ def opened(spec: PretrainSpec, desk: Desk) -> Opened:
 
 
 def check_tokens(opened: Opened, tokens: CorpusTokens) -> None:
-    """InvalidInput where the tokenizer gives numbers that the model has no row for."""
+    """InvalidInput where the tokenizer gives numbers that the model has no row for, marks of hidden text among them."""
     rows = int(opened.model.get_input_embeddings().weight.shape[0])
-    highest = max(int(part.max()) for part in (tokens.fit, tokens.held_out))
+    highest = max(opened.question.highest, *(int(part.max()) for part in (tokens.fit, tokens.held_out)))
     if highest >= rows:
         raise InvalidInput(
             say(
@@ -308,7 +308,8 @@ def _question(kind: str, tokenizer: Any, spec: PretrainSpec) -> Question:
             around = tokenizer.build_inputs_with_special_tokens([]) if _marks(tokenizer) else []
             front, back = tuple(around[:1]), tuple(around[1:])
             special = frozenset(int(token) for token in tokenizer.all_special_ids)
-            return HiddenTokens(int(tokenizer.mask_token_id), len(tokenizer), special, front, back)
+            mask: Any = tokenizer.mask_token_id
+            return HiddenTokens(int(mask), len(tokenizer), special, front, back)
         case "gaps":
             return _gaps(tokenizer, spec)
         case "rest":

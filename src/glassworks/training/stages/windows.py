@@ -36,6 +36,11 @@ class Question(ABC):
     def ask(self, ids: NDArray[np.int64], chance: np.random.Generator) -> Row:
         """The inputs and labels of one window."""
 
+    @property
+    def highest(self) -> int:
+        """The largest number of a token that is asked with, beside those of the text; -1 for none."""
+        return -1
+
 
 @dataclass(frozen=True)
 class NextToken(Question):
@@ -82,6 +87,11 @@ class HiddenTokens(Question):
     """Tokens put before the window in place of its first ones, such as [CLS]."""
     back: tuple[int, ...] = ()
 
+    @property
+    def highest(self) -> int:
+        """The mask, or the last of the random tokens."""
+        return max(self.mask, self.vocabulary - 1)
+
     def ask(self, ids: NDArray[np.int64], chance: np.random.Generator) -> Row:
         """The window with tokens hidden, replaced or left, and those tokens as labels."""
         ids = ids.copy()
@@ -107,6 +117,11 @@ class Gaps(Question):
     sentinels: tuple[int, ...]
     """Tokens that stand where a span was, one for each."""
     end: int
+
+    @property
+    def highest(self) -> int:
+        """Of the sentinels and the end."""
+        return max(*self.sentinels, self.end)
 
     def count(self, length: int) -> tuple[int, int]:
         """Tokens that are cut out of a window, and the spans that they make."""
