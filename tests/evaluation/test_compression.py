@@ -103,6 +103,10 @@ def test_another_model_another_file_and_damage_are_named():
     for strange in (b"", b"GW", zlib.compress(TEXT) * 3):
         with pytest.raises(BrokenFile, match="no text coded"):
             decompress(subject, strange)
+    endless = bytearray(coded)
+    endless[24:28] = b"\xff\xff\xff\x7f"
+    with pytest.raises(BrokenFile, match="no text coded"):
+        decompress(subject, bytes(endless))
     damaged = bytearray(coded)
     damaged[HEADER_BYTES + 3] ^= 0x55
     with pytest.raises(BrokenFile, match="does not give back"):

@@ -143,3 +143,11 @@ def test_smollm2_gives_the_library_s_tokens() -> None:
         for engine in ("fast", "library")
     )
     assert fast.ids == library.ids
+
+
+def test_no_token_is_read_beyond_a_table_of_positions() -> None:
+    spec = TransformerSpec(vocabulary=16, width=8, depth=1, heads=2, context=8, positions="learned")
+    decoder = FastDecoder(build_model(spec, Seed(0)))
+    decoder.read([1, 2, 3, 4, 5, 6, 7, 0])
+    with pytest.raises(InvalidInput, match="9 tokens are more than the model's 8 positions"):
+        decoder.step(3)

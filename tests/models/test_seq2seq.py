@@ -20,6 +20,7 @@ from glassworks.models import (
     GlassworksForSeq2SeqLM,
     build_model,
 )
+from glassworks.models.load import load
 from glassworks.tensors.seeds import Seed
 
 SIZES: dict[str, Any] = {"vocabulary": 13, "width": 8, "depth": 2, "heads": 2, "context": 16}
@@ -130,6 +131,7 @@ def test_a_saved_folder_is_read_back_by_the_library_bit_for_bit(spec: EncoderDec
     assert again.config.spec == spec
     expected = model(SOURCE, decoder_input_ids=TARGET)
     assert torch.equal(again(SOURCE, decoder_input_ids=TARGET).logits, expected.logits)
+    assert isinstance(load(tmp_path, device="cpu").model, GlassworksForSeq2SeqLM)
     body = AutoModel.from_pretrained(tmp_path)
     assert isinstance(body, EncoderDecoderModel)
     found = body(SOURCE, decoder_input_ids=TARGET)

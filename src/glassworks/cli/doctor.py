@@ -116,7 +116,11 @@ def operations_of(spec: TrainingSpec) -> float:
 
     model = spec.model
     feedforward = [
-        8 if kind in ("relu", "gelu", "gelu_tanh") else 12 if kind.endswith(("glu", "glu_tanh")) else int(kind == "linear")
+        8
+        if kind in ("relu", "gelu", "gelu_tanh")
+        else 12
+        if kind.endswith(("glu", "glu_tanh"))
+        else int(kind == "linear")
         for kind in model.feedforward
     ]
     per_layer = sum(feedforward) / len(feedforward) + 4

@@ -38,6 +38,8 @@ WORTH, MOST_STREAMS = 2048, 16
 # Tokens of context, where the model has room for more.
 LONGEST_WINDOW = 1024
 BYTES = 256
+# Tokens of a byte of text at the most: one, and marks that a tokenizer adds of itself.
+_MOST_TOKENS = 2
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,9 @@ def decompress(subject: Subject, coded: bytes) -> bytes:
             say("the text was coded with another model"), given=fingerprint_of(subject).hex(),
             right=say("the model with fingerprint {digest}", digest=model.hex()),
         )  # fmt: skip
+    if tokens > max(1, size) * _MOST_TOKENS or lanes > max(MOST_STREAMS, tokens) or window > window_of(subject):
+        # A damaged header must not start hours of decoding.
+        raise BrokenFile(say("this is no text coded with a model"), right=say("what `compress` returned"))
     decoder = Decoder(coded[HEADER_BYTES:])
     rows: list[list[int]] = [[] for _ in range(lanes)]
 

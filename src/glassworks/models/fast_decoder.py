@@ -159,7 +159,8 @@ class FastDecoder:
     def step(self, token: int) -> Float[Tensor, " vocabulary"]:
         """The logits after one more token, in float32."""
         self._check_tokens((token,))
-        self._make_room(len(self.tokens) + 1)
+        # Room for the token itself and none beyond it: C must never read behind a table of positions.
+        self._make_room(len(self.tokens) + 1, new=1)
         return self._through(token)
 
     def close(self) -> None:
@@ -204,11 +205,12 @@ class FastDecoder:
                 say("a token id is outside the vocabulary"), given=strange, right=say("0 to {last}", last=last)
             )
 
-    def _make_room(self, tokens: int) -> None:
-        longest = self.plain.longest
-        if longest is not None and tokens - 1 > longest:
+    def _make_room(self, tokens: int, new: int = 0) -> None:
+        """Space for so many tokens, of which all but one are to be read, and the last too where it is `new`."""
+        longest, read = self.plain.longest, tokens - 1 + new
+        if longest is not None and read > longest:
             raise InvalidInput(
-                say("{known} tokens are more than the model's {limit} positions", known=tokens - 1, limit=longest),
+                say("{known} tokens are more than the model's {limit} positions", known=read, limit=longest),
                 right=say("at most {limit} tokens, or a model with a longer context", limit=longest),
             )
         if self._keys is None or tokens > self._keys.shape[3]:

@@ -1,7 +1,7 @@
 """Text from any decoder, word by word: by the library's own `generate`, or by the fast decoder where it runs the model."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -24,6 +24,11 @@ from glassworks.models.streaming import Spoken, end_tokens, piece_of
 from glassworks.models.text_pieces import Speller
 from glassworks.models.token_bytes import TokenBytes
 from glassworks.tensors.seeds import Seed
+
+# The library takes what is not said from the model's own habits (generation_config.json). These say that there are none:
+# of any choice of tokens, and of what may be drawn.
+NO_HABITS: Mapping[str, Any] = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
+NO_CUTS: Mapping[str, Any] = {"top_k": 0, "top_p": 1.0, "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0}
 
 __all__ = ["Engine", "Generated", "Manner", "Sampling", "Word", "Writer", "generate", "writer_of"]
 
@@ -185,10 +190,16 @@ class Writer:
             "do_sample": choice.is_drawn,
             "max_new_tokens": choice.max_new_tokens,
             "return_dict_in_generate": True,
+            **NO_HABITS,
         }
         if choice.is_drawn:
             # The library's own default draws among 50.
-            options |= {"temperature": choice.temperature, "top_k": choice.top_k or 0, "top_p": choice.top_p or 1.0}
+            options |= {
+                **NO_CUTS,
+                "temperature": choice.temperature,
+                "top_k": choice.top_k or 0,
+                "top_p": choice.top_p or 1.0,
+            }
         if is_bounded(self.model) and is_first:
             options["prefill_chunk_size"] = piece_of(self.model)
         return GenerationConfig(eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0, **options)

@@ -14,6 +14,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
 )
 
@@ -112,7 +113,8 @@ def _auto_class(config: Any) -> Any:
     for ending, kind in (
         (("ForCausalLM", "LMHeadModel"), AutoModelForCausalLM),
         (("ForMaskedLM", "ForPreTraining"), AutoModelForMaskedLM),
-        (("ForConditionalGeneration",), AutoModelForSeq2SeqLM),
+        (("ForConditionalGeneration", "ForSeq2SeqLM"), AutoModelForSeq2SeqLM),
+        (("GlassworksForSequenceClassification",), AutoModelForSequenceClassification),
     ):
         if name.endswith(ending):
             return kind

@@ -77,7 +77,7 @@ class Chain:
     @property
     def held(self) -> Held:
         """The held-out text as it is looked at."""
-        return Held(self.texts.held_out, self.study.windows)
+        return Held(self.texts.held_out, self.study.windows, self.study.length)
 
     def run(self, name: str, seed: int) -> StageDone:
         """A stage of a seed, run unless it lies in the store; tokenizer and pretraining have the first seed only."""
@@ -171,9 +171,7 @@ class Chain:
                 return PpoSpec(**common, reward=proxy, gold=gold, steps=study.free_steps, beta=0.0, **own)
             case _:
                 price = study.beta * (HELD_PRICE if name == HELD else 1.0)
-                return PpoSpec(
-                    **common, reward=self._folder(REWARD, seed), steps=study.policy_steps, beta=price, batch=batch
-                )
+                return PpoSpec(**common, reward=self._folder(REWARD, seed), steps=study.policy_steps, beta=price, **own)
 
     def _pairs(self) -> tuple[str, ...]:
         return tuple(map(str, self.study.files("preferences")))
@@ -206,7 +204,8 @@ class Chain:
         lines: list[str] = []
         for place, prompt in enumerate(prompts):
             best = int(scores[1][place] > scores[0][place])
-            chosen, rejected = both[best].texts[place], both[1 - best].texts[place]
+            # What the model spells as a mark would be refused as a turn of its own.
+            chosen, rejected = (writer.chat.without_marks(both[one].texts[place]) for one in (best, 1 - best))
             lines.append(
                 json.dumps({"prompt": [t.to_message() for t in prompt], "chosen": chosen, "rejected": rejected})
             )

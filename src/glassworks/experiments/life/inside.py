@@ -37,10 +37,12 @@ class Held:
 
     path: Path
     windows: int
+    length: int = 256
+    """Tokens of a window: those of training, so that no place is read that was never trained."""
 
     def perplexity(self, subject: Subject) -> Prepared:
         """Its windows for a model; `bits_per_byte` is what is read of them."""
-        prepared = Perplexity(text_file=str(self.path), window=256, limit=self.windows).prepare(subject)
+        prepared = Perplexity(text_file=str(self.path), window=self.length, limit=self.windows).prepare(subject)
         assert isinstance(prepared, Prepared)
         return prepared
 

@@ -33,6 +33,8 @@ BITS, SHARE, COSINE, NATS, SPREADS = "bits per byte", "fraction", "cosine", "nat
 WORTH, RISE = 0.05, 0.5
 # A head works at something from this score on; without one nothing can stay.
 AT_WORK = 0.3
+# Levels are judged as written, whatever the last bit of a difference is.
+SLACK = 1e-9
 FREE, BEST = "ppo, free", "best_of_n"
 
 
@@ -68,7 +70,7 @@ def little_forgotten(evidence: Evidence) -> Finding:
     """What fine-tuning costs on held-out text of the kind that pretraining read."""
     cost = _bits(evidence, TUNED, PRETRAINING_TEXT) - _bits(evidence, BASE, PRETRAINING_TEXT)
     because = say("text of the pretraining costs {more} bits per byte more", more=_three(cost.mean()))
-    return Finding(judged_by_seeds(cost, 0.1, 0.3), interval_over_seeds(cost), BITS, because)
+    return Finding(judged_by_seeds(cost - SLACK, 0.1, 0.3), interval_over_seeds(cost), BITS, because)
 
 
 def reward_learns(evidence: Evidence) -> Finding:
@@ -174,7 +176,7 @@ def tuning_shallow(evidence: Evidence) -> Finding:
     """The least cosine of any layer's stream after fine-tuning with the stream before, per seed."""
     least = _by_seed(evidence["stream_likeness"].at(stage=TUNED)).min(1)
     because = say("the layer that changes most keeps a cosine of {least}", least=_three(float(least.mean())))
-    return Finding(judged_by_seeds(1 - least, 0.1, 0.3), interval_over_seeds(least), COSINE, because)
+    return Finding(judged_by_seeds(1 - least - SLACK, 0.1, 0.3), interval_over_seeds(least), COSINE, because)
 
 
 def reinforcement_shallower(evidence: Evidence) -> Finding:
@@ -202,7 +204,7 @@ def heads_stay(evidence: Evidence) -> Finding:
         return _nothing(SHARE)
     most = np.stack(moved).max(0)
     because = say("the head that changes most moves by {most}", most=_three(float(most.mean())))
-    return Finding(judged_by_seeds(most, 0.1, 0.2), interval_over_seeds(most), SHARE, because)
+    return Finding(judged_by_seeds(most - SLACK, 0.1, 0.2), interval_over_seeds(most), SHARE, because)
 
 
 def layers_stay(evidence: Evidence) -> Finding:
@@ -216,7 +218,9 @@ def layers_stay(evidence: Evidence) -> Finding:
         [min(_rank_correlation(first, costs[seed]) for costs in later) for seed, first in enumerate(before)]
     )
     because = say("the least rank correlation with the pretrained model is {least}", least=_three(float(least.mean())))
-    return Finding(judged_by_seeds(1 - least, 0.2, 0.5), interval_over_seeds(least), "rank correlation", because)
+    return Finding(
+        judged_by_seeds(1 - least - SLACK, 0.2, 0.5), interval_over_seeds(least), "rank correlation", because
+    )
 
 
 def cheaper(stage: str, other: str) -> Callable[[Evidence], Finding]:

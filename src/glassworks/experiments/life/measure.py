@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,7 +66,7 @@ def measure(study: Life, name: str, bench: Bench) -> Sequence[Measurement]:
 def _pretraining(chain: Chain) -> list[Measurement]:
     """The model's bits of every window of the held-out text, and the packers' of the whole."""
     subject = chain.subject(BASE, 0)
-    ours = inside.bits_per_byte(subject, inside.Held(chain.texts.held_out, 10**6))
+    ours = inside.bits_per_byte(subject, replace(chain.held, windows=10**6))
     packers = packed_bits(chain.texts)
     # As many bytes in each part as windows allow; a packer's number is one for the whole text.
     parts = [float(part.mean()) for part in np.array_split(ours, min(20, len(ours)))]

@@ -139,6 +139,14 @@ def limits(study: Life) -> list[Text]:
             "That one method gets more reward than another here says little about the methods."
         ),
         say(
+            "Prompts are held out as a whole; of conversations with several turns the first turn may stand in another one that was learned from "
+            "(about one in twelve of these pairs), and a few held-out prompts stand inside a longer training conversation."
+        ),
+        say(
+            "Cosines of raw streams are high by nature, for all tokens share much of their direction; that fine-tuning is shallow by this measure "
+            "says less than it seems. PPO ran fewer and smaller steps than fine-tuning, and how long DPO and PPO take follows from steps that we chose."
+        ),
+        say(
             "The preference data hold harmful requests and answers; the model's samples are of its own making and are shown as they are. "
             "Demonstrations and pairs are for research; their licences stand in the documentation."
         ),

@@ -83,7 +83,8 @@ def _cut(documents: Sequence[str]) -> int:
 def _documents(path: Path) -> Iterator[str]:
     """The texts of a .jsonl file; of any other file its blocks of about four thousand characters, ended with a line."""
     if path.suffix == ".jsonl":
-        for line in path.read_text(encoding="utf-8").splitlines():
+        # Not splitlines: what it takes for the end of a line may stand inside a string of JSON.
+        for line in path.read_text(encoding="utf-8").split("\n"):
             if line.strip():
                 yield str(json.loads(line)["text"])
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -58,13 +58,15 @@ def write(writer: Writer, prompts: Sequence[Conversation], longest: int, tempera
 def divergence(policy: Writer, reference: Writer, written: Written) -> NDArray[np.float64]:
     """KL(policy || reference) of each answer in nats: the exact KL of every prediction, summed over the drawn answer."""
     found: list[Tensor] = []
+    device = next(policy.model.parameters()).device
     with torch.no_grad():
         for first in range(0, len(written.rollout), _ROWS):
             rows = torch.arange(first, min(first + _ROWS, len(written.rollout)))
             part = written.rollout.part(rows)
+            part = replace(part, ids=part.ids.to(device), real=part.real.to(device), said=part.said.to(device))
             ours, theirs = (logits_of(writer.model, part).float().log_softmax(-1) for writer in (policy, reference))
             each = (ours.exp() * (ours - theirs)).sum(-1)
-            found.append((each * part.said).sum(1).clamp_min(0))
+            found.append((each * part.said).sum(1).clamp_min(0).cpu())
     return torch.cat(found).double().numpy()
 
 
@@ -95,14 +97,15 @@ def log_probs(writer: Writer, rows: Sequence[Encoded]) -> list[Float[Tensor, " t
     """Log-probabilities of the answers' tokens, row by row, in nats."""
     fill = cast(int, writer.chat.tokenizer.pad_token_id)
     found: list[Tensor] = []
+    device = next(writer.model.parameters()).device
     with torch.no_grad():
         for first in range(0, len(rows), _ROWS):
             some = rows[first : first + _ROWS]
-            ids, real = padded([row.ids for row in some], fill, "right")
+            ids, real = (part.to(device) for part in padded([row.ids for row in some], fill, "right"))
             logits = writer.model(input_ids=ids, attention_mask=real.long(), use_cache=False).logits[:, :-1].float()
             logs = -F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none").view(len(some), -1)
             said, _ = padded([[int(one) for one in row.answers] for row in some], 0, "right")
-            found += [line[mask] for line, mask in zip(logs, said[:, 1:].bool(), strict=True)]
+            found += [line[mask].cpu() for line, mask in zip(logs, said[:, 1:].bool().to(device), strict=True)]
     return found
 
 

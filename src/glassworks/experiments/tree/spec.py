@@ -113,7 +113,7 @@ class FamilyTree(Experiment):
             case Scale.PAPER:
                 return cls(
                     scale=scale, width=768, depth=12, heads=12, length=1024, batch=64, steps=20_000, rate=6e-4, hasty_steps=1000,
-                    held_out=64, timed_steps=50, branch_width=512, branch_depth=12, pieces=16_384, branch_rate=1e-3,
+                    held_out=64, timed_steps=50, branch_width=768, branch_depth=12, pieces=16_384, branch_rate=1e-3,
                     understanding_steps=2000, continuing_steps=20_000, translating_steps=20_000, translating_batch=128,
                     translated=1000, probe_every=100,
                 )  # fmt: skip

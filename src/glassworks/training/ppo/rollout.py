@@ -1,6 +1,6 @@
 """Sampling answers from a policy, and reading them once more with policy, reference and critic."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -9,17 +9,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
+from glassworks.models.generating import NO_CUTS, NO_HABITS
 from glassworks.tensors.seeds import Seed
 from glassworks.training.ppo.losses import entropy, token_log_probs
 from glassworks.training.ppo.models import Networks
 from glassworks.training.stages.chat import padded
 
 Prompt = tuple[int, ...]
-# The library takes what is not said from the model's own habits (generation_config.json), of which the ratios know nothing.
-_NO_HABITS: Mapping[str, Any] = {
-    "top_k": 0, "top_p": 1.0, "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0,
-    "repetition_penalty": 1.0, "no_repeat_ngram_size": 0,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +94,8 @@ def sample(policy: nn.Module, prompts: Sequence[Prompt], drawing: Drawing, seed:
     config = GenerationConfig(
         do_sample=True,
         temperature=drawing.temperature,
-        **_NO_HABITS,
+        **NO_HABITS,
+        **NO_CUTS,
         **least,
         max_new_tokens=drawing.longest,
         eos_token_id=drawing.end,

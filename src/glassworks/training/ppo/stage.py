@@ -36,7 +36,7 @@ def run_ppo(spec: PpoSpec, desk: Desk) -> Facts:
     """Trains, or goes on from the last checkpoint; leaves the policy's folder."""
     opened = open_start(spec, desk)
     reward, gold = scores_of(spec, desk)
-    prompts, left_out = fitting_prompts(opened.chat, read_prompts(spec.data), opened.model, spec)
+    prompts, left_out = fitting_prompts(opened.chat, read_prompts(spec.data, spec.held_out), opened.model, spec)
     told = {opened.chat.prompt(prompt): prompt for prompt in prompts}
     world = World(
         lambda seed, count: [opened.chat.prompt(one) for one in drawn_prompts(prompts, count, seed)],

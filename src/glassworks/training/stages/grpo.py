@@ -61,7 +61,7 @@ class GroupSpec(ReinforcedSpec):
         needed("trl")
         opened = open_start(self, desk)
         reward, gold = scores_of(self, desk)
-        prompts, left_out = fitting_prompts(opened.chat, read_prompts(self.data), opened.model, self)
+        prompts, left_out = fitting_prompts(opened.chat, read_prompts(self.data, self.held_out), opened.model, self)
         told = Told(desk, reward, gold)
         rows = [{"prompt": [turn.to_message() for turn in prompt]} for prompt in prompts]
         with quiet_library():

@@ -16,7 +16,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from glassworks.core.errors import InvalidInput
+from glassworks.core.errors import InvalidInput, Unavailable
 from glassworks.core.files import read_json, write_json
 from glassworks.core.spec import ImpossibleValue
 from glassworks.core.text import say
@@ -127,6 +127,12 @@ class _Pretraining:
         else:
             self.tokens = tokens_of(spec, self.opened.tokenizer, desk.options.store)
         check_tokens(self.opened, self.tokens)
+        if spec.apart and not keeps_texts_apart(self.opened.model):
+            raise Unavailable(
+                say("this model cannot keep texts apart that share a row"),
+                given="apart=true",
+                right=say("apart=false, or mixers that begin anew with each text"),
+            )
 
     def go(self) -> Facts:
         spec, desk, question = self.spec, self.desk, self.opened.question

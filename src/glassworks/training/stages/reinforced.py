@@ -22,12 +22,15 @@ from glassworks.training.stages.rewards import Score, positions_of, score_of
 class ReinforcedSpec(LearningSpec):
     """Learning from rewards: prompts from files, answers from the policy, KL to where it started (lifecycle.md 4)."""
 
+    later: ClassVar[frozenset[str]] = frozenset({"held_out"})
     models: ClassVar[tuple[str, ...]] = ("start", "reward", "gold")
     files: ClassVar[tuple[str, ...]] = ("data",)
     follows: ClassVar[tuple[str, ...]] = ("sft",)
 
     data: tuple[str, ...] = ()
     """Files whose prompts are answered: demonstrations or preferences."""
+    held_out: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the prompts that is never answered in training: at least what the stages before kept for judging."""
     reward: str = ""
     """The folder of a reward model, or a rule: contains:WORD, words:COUNT."""
     gold: str = ""
@@ -54,17 +57,17 @@ class ReinforcedSpec(LearningSpec):
     """Rounds between two rows of the history."""
 
 
-def read_prompts(paths: Sequence[str]) -> tuple[Conversation, ...]:
-    """The prompts of demonstrations or preferences, each once; those held out by later judging are left out."""
+def read_prompts(paths: Sequence[str], held_out: float = 0.1) -> tuple[Conversation, ...]:
+    """The prompts of demonstrations or preferences, each once; the share that is held out for judging is left out."""
     if not paths:
         raise InvalidInput(say("no file of prompts is named"), right=say("data=FILE of demonstrations or preferences"))
     found: dict[Conversation, None] = {}
     for path in paths:
         _, first = next(entries_of(Path(path)))
         if "chosen" in first:
-            found |= dict.fromkeys(pair.prompt for pair in read_preferences([path]).fit)
+            found |= dict.fromkeys(pair.prompt for pair in read_preferences([path], held_out).fit)
         else:
-            found |= dict.fromkeys(prompts_of(read_demonstrations([path]).fit))
+            found |= dict.fromkeys(prompts_of(read_demonstrations([path], held_out).fit))
     return tuple(found)
 
 
