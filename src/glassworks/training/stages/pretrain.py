@@ -29,6 +29,7 @@ from glassworks.models.transformer import build_model
 from glassworks.tensors.devices import choose_device, choose_dtype
 from glassworks.tensors.seeds import Seed
 from glassworks.training.stages.base import Desk, Facts, choose_precision
+from glassworks.training.stages.chat import keeps_texts_apart
 from glassworks.training.stages.judging import Asked, judge, samples
 from glassworks.training.stages.stream import (
     KeepingPlace,
