@@ -117,5 +117,5 @@ def test_a_model_is_pretrained_and_read_by_the_other_commands(text, tmp_path, ca
     small = ["steps=4", "batch=2", "length=16", "width=16", "depth=1", "heads=2", "samples=1", "log_every=2"]
     assert main(["train", "pretrain", text, *small, "--out", str(tmp_path)]) == 0
     folder = capsys.readouterr().out.splitlines()[-1]
-    assert main(["generate", folder, "--prompt", "the", "--tokens", "3"]) == 0
-    assert main(["examine", folder, "--prompt", "the cat sat", "--out", str(tmp_path)]) == 0
+    assert main(["generate", folder, "--prompt", "the", "--max-new-tokens", "3"]) == 0
+    assert main(["examine", folder, "--text", "the cat sat", "--out", str(tmp_path)]) == 0

@@ -46,8 +46,10 @@ _MEANS = say("Means with 95 % intervals over seeds, in brackets.")
 
 
 def _interval(found: Measurement, stage: str) -> str | None:
-    known = stage in found.coords["stage"] and bool(np.isfinite(found.at(stage=stage).values).any())
-    return str(found.interval(stage=stage)) if known else None
+    if stage not in found.coords["stage"] or not np.isfinite(found.at(stage=stage).values).any():
+        return None
+    interval = found.interval(stage=stage)
+    return f"{interval.mean:.0f}" if found.name == "stage_seconds" else str(interval)
 
 
 def samples(evidence: Evidence) -> list[Table]:
