@@ -26,6 +26,7 @@ def test_reading_every_site_leaves_the_logits_bit_equal(family: str, attention: 
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f not in ("bloom", *EAGER_ONLY)])
+@pytest.mark.slow
 def test_maps_recomputed_under_fused_kernels_equal_the_eager_ones(family: str) -> None:
     (_, fused), (_, own) = (examined(family, kind).run_with_cache(IDS, "*pattern") for kind in ("sdpa", "eager"))
     for layer in range(3):

@@ -30,6 +30,7 @@ def clean(subject: Subject) -> bool:
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("family", ["llama", "gpt2", "neox", "bert", "gemma3", "bloom"])
+@pytest.mark.slow
 def test_replacing_a_tensor_by_itself_changes_nothing_and_by_noise_changes_the_logits(family: str, part: str) -> None:
     subject = examined(family)
     if part == "resid_mid" and "mid" in subject.anatomy.layers[1].missing:

@@ -45,6 +45,7 @@ def test_scores_are_the_scaled_products_of_queries_and_keys() -> None:
 
 
 @pytest.mark.parametrize("family", [f for f in (*FAMILIES, "t5", "bart") if f not in EAGER_ONLY])
+@pytest.mark.slow
 def test_the_attention_implementation_makes_no_difference(family: str) -> None:
     fused, own = examined(family), examined(family, "eager")
     assert torch.allclose(scores(fused, 1, VECTORS, VECTORS), scores(own, 1, VECTORS, VECTORS), atol=1e-4)

@@ -17,6 +17,7 @@ def folder(tmp_path_factory) -> Path:
     return planted_folder(tmp_path_factory.mktemp("planted") / "head", WORLD)
 
 
+@pytest.mark.slow
 def test_a_model_beside_itself_is_equal_and_everything_is_written(folder, tmp_path, capsys):
     assert main(["compare", str(folder), str(folder), "--device", "cpu", "--json", "--out", str(tmp_path)]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -204,6 +204,7 @@ def test_doctor_prints_one_object(capsys, monkeypatch, tmp_path):
     assert scales["smoke"] < scales["laptop"] < scales["paper"]
 
 
+@pytest.mark.slow
 def test_doctor_shows_its_tables(capsys, monkeypatch, tmp_path):
     from glassworks.tensors import machine
 

@@ -48,9 +48,9 @@ def check(instrument: Instrument, subject: Subject, folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", LOOKS)
 @pytest.mark.parametrize(
-    # One decoder and one encoder at every turn; the others with the slow tests.
+    # One decoder at every turn; the others with the slow tests.
     "family",
-    [pytest.param(family, marks=() if family in ("llama", "bert") else pytest.mark.slow) for family in FOUR],
+    [pytest.param(family, marks=() if family == "llama" else pytest.mark.slow) for family in FOUR],
 )
 def test_it_works_on_public_families_untouched(family: str, kind: str, tmp_path: Path) -> None:
     reason = DOES_NOT_FIT.get((family, kind))
@@ -59,6 +59,7 @@ def test_it_works_on_public_families_untouched(family: str, kind: str, tmp_path:
 
 
 @pytest.mark.parametrize("kind", LOOKS)
+@pytest.mark.slow
 def test_it_works_on_a_plain_module(kind: str, tmp_path: Path) -> None:
     check(INSTRUMENTS[kind](), Subject.of(induction_head()), tmp_path)
 
@@ -68,6 +69,7 @@ def test_it_reads_a_matrix_from_a_plain_module(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", LOOKS)
+@pytest.mark.slow
 def test_it_works_on_a_real_pretrained_model(kind: str, tmp_path: Path) -> None:
     from glassworks.models.load import load
 

@@ -9,6 +9,7 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "docs" / "examples").glob("[0-9][
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.slow
 def test_an_example_runs_and_says_something(path, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(path), run_name="__main__")

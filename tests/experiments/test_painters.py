@@ -146,6 +146,7 @@ def test_less_effort_is_a_smaller_scale():
     assert Painters().replaced("windows", 100).reached_scale() is Scale.LAPTOP
 
 
+@pytest.mark.slow
 def test_every_figure_and_every_sentence_of_the_report_can_be_made_from_numbers():
     found = everything()
     settings = Painters()

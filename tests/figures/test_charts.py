@@ -209,6 +209,7 @@ def test_words_on_a_cell_are_readable_on_every_shade() -> None:
     assert ink_on((0, 0, 0, 0), LIGHT.ink) == LIGHT.ink
 
 
+@pytest.mark.slow
 def test_crowded_labels_step_over_and_never_overlap() -> None:
     names = tuple(f"token {i}" for i in range(128))
     svg = heatmap(heading("h"), Matrix(np.eye(128), names, names), ColourScale("s")).svg()

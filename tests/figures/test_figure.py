@@ -88,6 +88,7 @@ def test_the_same_chart_twice_on_a_page_shares_no_id() -> None:
 
 
 @pytest.mark.parametrize("ending", [".svg", ".png", ".pdf", ".html"])
+@pytest.mark.slow
 def test_a_figure_is_saved_by_the_ending_of_its_path(tmp_path: Path, ending: str) -> None:
     path = figure("heatmap").save(tmp_path / "deep" / f"figure{ending}", "dark")
     starts = {".svg": b"<?xml", ".png": b"\x89PNG", ".pdf": b"%PDF", ".html": b"<!doctype html>"}

@@ -123,6 +123,7 @@ def test_a_saved_folder_is_read_back_by_the_library_bit_for_bit(spec: Transforme
     assert half(IDS).logits.isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_fresh_process_knows_the_folder_after_one_import(tmp_path: Path) -> None:
     build_model(SPECS["plain"], Seed(0)).save_pretrained(tmp_path)
     program = (
@@ -175,6 +176,7 @@ def test_checkpointed_gradients_are_bit_equal(spec: TransformerSpec) -> None:
 
 
 @pytest.mark.parametrize("name", ["plain", "hybrid"])
+@pytest.mark.slow
 def test_the_librarys_trainer_takes_a_step(name: str, tmp_path: Path) -> None:
     model = build_model(SPECS[name], Seed(0))
     before = model.lm_head.weight.detach().clone()

@@ -178,6 +178,7 @@ def test_what_neither_family_computes_is_refused_with_the_reason(fields: dict[st
         to_transformers(build_model(spec, Seed(0)))
 
 
+@pytest.mark.slow
 def test_stories260k_tells_the_known_story_in_their_model_and_in_ours() -> None:
     path = asset("lm/stories260K/stories260K.bin")
     theirs, tokenizer = read_llama2c(path), tokenizer_beside(path, 512)

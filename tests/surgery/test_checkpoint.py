@@ -20,6 +20,7 @@ DEPTH = 6
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "neox", "gemma3", "bert"])
+@pytest.mark.slow
 def test_plain_transformers_load_it_with_the_same_logits(family: str, tmp_path: Path) -> None:
     subject = Subject.of(tiny(family, layers=DEPTH))
     kind = AutoModelForMaskedLM if family == "bert" else AutoModelForCausalLM

@@ -65,6 +65,7 @@ def test_identity_is_equal_to_the_bit_and_all_is_restored(subject: Subject) -> N
     assert [name for name, _ in subject.model.named_modules()] == names
 
 
+@pytest.mark.slow
 def test_sharing_gives_what_each_plan_gives_alone(subject: Subject) -> None:
     batch = prompt()
     plans = [Plan.parse(text, DEPTH) for text in PLANS]
@@ -91,6 +92,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("family", "text"), PAIRS)
+@pytest.mark.slow
 def test_cached_generation_is_the_uncached_pass(family: str, text: str) -> None:
     subject = subject_of(family)
     batch = prompt(mask=True)
@@ -120,6 +122,7 @@ def generated(model: object, batch: TokenBatch, **options: object) -> tuple[Tens
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma3"])
 @pytest.mark.parametrize("text", ["0 2..5", "0 (1 | 2 | 3 | 4)x3 5"])
+@pytest.mark.slow
 def test_beams_and_static_caches_follow_the_plan(family: str, text: str) -> None:
     subject = subject_of(family)
     batch = prompt()

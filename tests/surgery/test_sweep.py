@@ -184,6 +184,7 @@ def test_an_interval_needs_a_mean_of_documents() -> None:
     assert np.isnan(Drawn.of([other]).interval(0, other).low)
 
 
+@pytest.mark.slow
 def test_the_report_is_made_from_the_folder_alone(done: Sweep, tmp_path: Path) -> None:
     record = SweepRecord.open(done.run.path)
     assert list(pd.read_parquet(done.run.path / ROWS).columns) == list(COLUMNS)

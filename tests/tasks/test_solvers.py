@@ -186,6 +186,7 @@ RECORDED = [
 
 
 @pytest.mark.parametrize(("task", "solve", "recorded"), [row[1:] for row in RECORDED], ids=[row[0] for row in RECORDED])
+@pytest.mark.slow
 def test_the_recorded_losses_come_out(task, solve, recorded):
     size = 2560 if task.observed is None else 1000
     batch = task.sample(size, Seed(0))

@@ -42,6 +42,7 @@ class MeanOfFirst(nn.Module):
         )
 
 
+@pytest.mark.slow
 def test_the_separator_that_is_learned_is_the_one_that_was_planted() -> None:
     best = torch.tensor([0.5, -0.25, 0.0, 1.0])
     model = BeforeMinus(best.clone())
@@ -53,6 +54,7 @@ def test_the_separator_that_is_learned_is_the_one_that_was_planted() -> None:
     assert model.vector.grad is None
 
 
+@pytest.mark.slow
 def test_the_prefix_that_is_learned_is_one_that_was_planted() -> None:
     best = torch.tensor([0.5, -0.25, 0.0, 1.0])
     learned = few_shot.learn_prompt(SMOKE.replaced_all({"prompt_steps": 400, "batch": 256}), MeanOfFirst(best), Seed(0))

@@ -79,6 +79,7 @@ def found(study: str, store: Path) -> dict[str, Measurement]:
 
 
 @pytest.mark.parametrize("study", AGREED)
+@pytest.mark.slow
 def test_a_study_measures_what_was_agreed(study: str, tmp_path: Path):
     measured = found(study, tmp_path)
     agreed = AGREED[study] | {f"training_{study.replace('-', '_')}": ("model", "seed", "step", "metric")}
