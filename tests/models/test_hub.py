@@ -51,6 +51,7 @@ def padded(side: str) -> tuple[Tensor, Tensor]:
 @each_spec
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
+@pytest.mark.slow
 def test_generation_with_a_cache_equals_generation_without(spec: TransformerSpec, beams: int, cache: str) -> None:
     model = built(spec)
     plain = model.generate(IDS, num_beams=beams, use_cache=False, **GREEDY)
@@ -72,6 +73,7 @@ def test_a_cache_filled_in_chunks_is_the_same_cache(spec: TransformerSpec) -> No
 
 @each_spec
 @pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.slow
 def test_padded_prompts_are_continued_as_if_alone(spec: TransformerSpec, side: str) -> None:
     model = built(spec)
     ids, mask = padded(side)

@@ -303,6 +303,7 @@ def test_minilm_puts_like_sentences_together() -> None:
     assert float((means[:2] @ means[2]).max()) < 0.07
 
 
+@pytest.mark.slow
 def test_the_title_model_writes_a_title() -> None:
     folder = fetched("t5-title")
     model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()

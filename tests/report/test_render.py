@@ -207,6 +207,7 @@ def test_equal_pages_are_equal_files_and_small(page: str) -> None:
     assert len(page.encode()) < 400_000
 
 
+@pytest.mark.slow
 def test_every_chart_can_stand_on_one_page() -> None:
     figures = tuple(figure(kind) for kind in KINDS)
     outline = Outline(render(Page(Text("p"), sections=(Section("all", Text("all"), figures=figures),))))

@@ -66,6 +66,7 @@ def test_evolution_finds_them_too_and_more_rounds_are_never_worse(subject: Subje
     assert found.history[-1].tried < 35 + 1, "no more plans than there are to choose 4 layers of 7, and none twice"
 
 
+@pytest.mark.slow
 def test_a_stopped_search_goes_on_and_ends_alike(subject: Subject, split: Split, tmp_path) -> None:
     choice = SearchSpec(budget=4, objective="nll")
     whole = search(SearchOrder.of(subject, choice, split))

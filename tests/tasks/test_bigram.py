@@ -27,6 +27,7 @@ STATISTICS = [
 
 
 @pytest.mark.parametrize(("choices", "trigger", "in_context", "copies"), STATISTICS)
+@pytest.mark.slow
 def test_the_shares_are_those_of_the_published_world(choices, trigger, in_context, copies):
     batch = Bigram(**choices).sample(6000, Seed(0))
     assert float(batch.scored["trigger"].float().mean()) == pytest.approx(trigger, abs=0.015)

@@ -223,6 +223,7 @@ def test_fitting_brings_a_linear_layer_closer_to_the_softmax_layer():
     torch.testing.assert_close(predictions(model, batch.inputs), whole)
 
 
+@pytest.mark.slow
 def test_a_layer_that_is_linear_already_is_recovered():
     spec = small_softmax(0.1).model.spec.replaced("mixers", [{"kind": "linear"}])
     assert isinstance(spec, VectorSpec)
