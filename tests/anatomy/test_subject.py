@@ -76,6 +76,7 @@ def test_text_without_a_tokenizer_is_refused() -> None:
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, *CAPPED])
+@pytest.mark.slow
 def test_fidelity_holds_on_untouched_models(family: str) -> None:
     subject = examined(family)
     before = subject.model.config._attn_implementation

@@ -192,6 +192,7 @@ def test_short_times_have_tenths(seconds, words):
     assert duration_words(seconds) == words
 
 
+@pytest.mark.slow
 def test_doctor_prints_one_object(capsys, monkeypatch, tmp_path):
     from glassworks.tensors import machine
 

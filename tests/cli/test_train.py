@@ -183,6 +183,7 @@ def test_few_shot_learns_and_is_judged_at_the_labels(tmp_path, capsys) -> None:
     assert "never saw, at labels" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_a_solve_that_did_not_converge_is_said(tmp_path, capsys) -> None:
     words = ("dynamics", "mixer=softmax,mesa", "model.mixers.1.keep=data_only", "model.mixers.1.regulariser=diagonal",
              "task.hidden=3", "length=12", "steps=2", "batch=2")  # fmt: skip
@@ -226,6 +227,7 @@ def trained_json(capsys, *words: str) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_a_text_model_is_trained_found_again_loaded_and_examined(text, tmp_path, capsys) -> None:
     words = (text, "mixer=softmax,mesa", *SMALL, "--out", str(tmp_path))
     first = trained_json(capsys, *words)

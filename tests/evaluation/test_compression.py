@@ -78,6 +78,7 @@ def test_bytes_come_back_exactly_in_as_many_bits_as_the_cross_entropy(data, stre
         assert coded.code_bits >= coded.ideal_bits - 1e-3
 
 
+@pytest.mark.slow
 def test_whole_windows_give_the_same_cross_entropy_as_one_byte_at_a_time():
     subject = reader()
     for data in (b"", b"x", TEXT[:17], TEXT):

@@ -24,6 +24,7 @@ def built(mixers: tuple[MixerSpec, ...]) -> GlassworksForCausalLM:
 
 
 @pytest.mark.parametrize("choices", [{}, {"num_beams": 3}, {"prefill_chunk_size": 5}], ids=str)
+@pytest.mark.slow
 def test_generation_with_a_cache_equals_generation_without(choices: dict[str, Any]) -> None:
     model = built(MIXED)
     plain = model.generate(IDS, use_cache=False, num_beams=choices.get("num_beams", 1), **GREEDY)
