@@ -133,8 +133,8 @@ def test_groups_reach_the_optimum(world: AnswerWorld, kind: str, tmp_path: Path)
     from glassworks.training.stages.base import Desk, StageOptions
     from glassworks.training.stages.chat import Chat
     from glassworks.training.stages.grpo import GrpoSpec, RlooSpec, group_trainer
-    from glassworks.training.stages.library import quiet_library
     from glassworks.training.stages.opened import Opened
+    from glassworks.training.stages.quiet_trainers import quiet_library
     from glassworks.training.stages.trainer import fit
 
     policy = start(world)
@@ -162,7 +162,7 @@ def test_dpo_reaches_the_optimum(world: AnswerWorld, tmp_path: Path) -> None:
     from glassworks.training.stages.base import Desk, StageOptions
     from glassworks.training.stages.chat import Chat, Encoded
     from glassworks.training.stages.dpo import DpoSpec, dpo_trainer
-    from glassworks.training.stages.library import quiet_library
+    from glassworks.training.stages.quiet_trainers import quiet_library
     from glassworks.training.stages.trainer import fit
 
     policy = start(world)

@@ -14,8 +14,8 @@ from glassworks.evidence.statistics import wilson_interval
 from glassworks.training.ppo.losses import token_log_probs
 from glassworks.training.stages.base import Desk, Facts, needed
 from glassworks.training.stages.chat import Chat, Encoded, padded
-from glassworks.training.stages.library import quiet_library
 from glassworks.training.stages.opened import open_start
+from glassworks.training.stages.quiet_trainers import quiet_library
 from glassworks.training.stages.reward import PairedSpec, encoded_pairs
 from glassworks.training.stages.trainer import arguments, fit, save_model, with_adapters
 

@@ -17,8 +17,8 @@ from glassworks.core.text import say
 from glassworks.models.quiet import quiet_bars
 from glassworks.training.stages.base import Desk, Facts, needed
 from glassworks.training.stages.chat import Conversation, Turn
-from glassworks.training.stages.library import quiet_library
 from glassworks.training.stages.opened import Opened, open_start
+from glassworks.training.stages.quiet_trainers import quiet_library
 from glassworks.training.stages.reinforced import ReinforcedSpec, fitting_prompts, read_prompts, scores_of
 from glassworks.training.stages.rewards import Answers, Score
 from glassworks.training.stages.trainer import arguments, fit, save_model, with_adapters

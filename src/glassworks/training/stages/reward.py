@@ -16,9 +16,9 @@ from glassworks.tensors.seeds import Seed
 from glassworks.training.stages.base import Desk, Facts, LearningSpec, needed
 from glassworks.training.stages.chat import Chat, Encoded, fitted
 from glassworks.training.stages.instructions import read_demonstrations
-from glassworks.training.stages.library import quiet_library
 from glassworks.training.stages.opened import open_start
 from glassworks.training.stages.preferences import Pair, Preferences, read_preferences
+from glassworks.training.stages.quiet_trainers import quiet_library
 from glassworks.training.stages.rewards import SCALE_FILE, RewardModel
 from glassworks.training.stages.trainer import arguments, fit, save_model, with_adapters
 

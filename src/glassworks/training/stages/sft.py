@@ -22,8 +22,8 @@ from glassworks.training.stages.chat import (
     padded,
 )
 from glassworks.training.stages.instructions import read_demonstrations
-from glassworks.training.stages.library import quiet_library
 from glassworks.training.stages.opened import open_start
+from glassworks.training.stages.quiet_trainers import quiet_library
 from glassworks.training.stages.trainer import arguments, fit, save_model, with_adapters
 
 # Rows of a forward pass when a loss is measured.
