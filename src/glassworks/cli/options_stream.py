@@ -7,6 +7,15 @@ from glassworks.cli.arguments import Device, Dtype, Json, Lang, Offline, Out, So
 from glassworks.core.text import say
 
 NewTokens = Annotated[int, argument(say("At most so many tokens are written."), silent=False, metavar="N")]
+Temperature = Annotated[
+    float, argument(say("0 takes the likeliest token; above, tokens are drawn."), silent=False, metavar="T")
+]
+LikeliestFew = Annotated[int | None, argument(say("Draws among so many likeliest tokens only."), metavar="N")]
+LikeliestShare = Annotated[
+    float | None,
+    argument(say("Draws among the likeliest tokens that together have this probability."), metavar="P"),
+]
+DrawSeed = Annotated[int, argument(say("Chance of what is drawn."), silent=False, metavar="N")]
 ChosenEngine = Annotated[
     Literal["auto", "library", "fast"],
     argument(
@@ -81,15 +90,10 @@ class Generate:
     ] = None
     file: Annotated[str | None, argument(say("A UTF-8 file with the prompt."), metavar="FILE")] = None
     max_new_tokens: NewTokens = 100
-    temperature: Annotated[
-        float, argument(say("0 takes the likeliest token; above, tokens are drawn."), silent=False, metavar="T")
-    ] = 0.0
-    top_k: Annotated[int | None, argument(say("Draws among so many likeliest tokens only."), metavar="N")] = None
-    top_p: Annotated[
-        float | None,
-        argument(say("Draws among the likeliest tokens that together have this probability."), metavar="P"),
-    ] = None
-    seed: Annotated[int, argument(say("Chance of what is drawn."), silent=False, metavar="N")] = 0
+    temperature: Temperature = 0.0
+    top_k: LikeliestFew = None
+    top_p: LikeliestShare = None
+    seed: DrawSeed = 0
     show_candidates: Annotated[
         int | None,
         argument(
@@ -133,15 +137,10 @@ class Chat:
         argument(say("Takes a plain form of conversation (User: … Assistant: …) where the model has no template.")),
     ] = False
     max_new_tokens: NewTokens = 256
-    temperature: Annotated[
-        float, argument(say("0 takes the likeliest token; above, tokens are drawn."), silent=False, metavar="T")
-    ] = 0.0
-    top_k: Annotated[int | None, argument(say("Draws among so many likeliest tokens only."), metavar="N")] = None
-    top_p: Annotated[
-        float | None,
-        argument(say("Draws among the likeliest tokens that together have this probability."), metavar="P"),
-    ] = None
-    seed: Annotated[int, argument(say("Chance of what is drawn."), silent=False, metavar="N")] = 0
+    temperature: Temperature = 0.0
+    top_k: LikeliestFew = None
+    top_p: LikeliestShare = None
+    seed: DrawSeed = 0
     engine: ChosenEngine = "auto"
     device: Device = "auto"
     dtype: Dtype = "auto"
@@ -193,7 +192,7 @@ class Infinify:
         int | None, argument(say("Tokens of a training sequence; four segments, if not given."), metavar="TOKENS")
     ] = None
     batch: Annotated[int, argument(say("Sequences of a step."), silent=False, metavar="N")] = 4
-    seed: Annotated[int, argument(say("Chance of what is drawn."), silent=False, metavar="N")] = 0
+    seed: DrawSeed = 0
     device: Device = "auto"
     dtype: Dtype = "auto"
     trust_remote_code: TrustRemoteCode = False
