@@ -16,7 +16,7 @@ from glassworks.core.errors import InvalidInput
 from glassworks.core.text import Text, say
 
 if TYPE_CHECKING:
-    from glassworks.cli.trained_models import Trained
+    from glassworks.models.trained_models import Trained
     from glassworks.models.gallery import Entry
     from glassworks.models.gallery.downloads import Tell
 
@@ -40,7 +40,7 @@ def models(command: Models) -> int:
 
 
 def _list(out: Path, *, as_json: bool) -> int:
-    from glassworks.cli.trained_models import trained_in
+    from glassworks.models.trained_models import trained_in
     from glassworks.models.gallery import GALLERY, home, located
 
     places = {entry.name: located(entry) for entry in GALLERY.values()}

@@ -30,6 +30,7 @@ from glassworks.cli.options_life import Life
 from glassworks.cli.options_models import Models
 from glassworks.cli.options_plan import Plan
 from glassworks.cli.options_stream import Chat, Generate, Infinify, Stream, with_numbers
+from glassworks.cli.options_studio import Studio
 from glassworks.cli.options_surgery import Surgery, Sweep
 from glassworks.cli.options_train import Train, settings_first
 from glassworks.core.text import Text, say
@@ -192,6 +193,7 @@ Command = (
     | Annotated[Surgery, _sub("surgery", say("Runs a model's layers by a plan (skip, repeat, reorder, side by side): text and scores beside the plain model's."))]
     | Annotated[Sweep, _sub("sweep", say("Scores many plans of a model's layers on benchmarks; figures, tables, report. Resumable."))]
     | Annotated[Models, _sub("models", say("Pretrained models by name: list them, get one, with licence, size and checksum."))]
+    | Annotated[Studio, _sub("studio", say("The studio in the browser: play, look inside, operate, train, read results; on this machine alone."))]
     | Annotated[Presets, _sub("presets", say("Known architectures by name, from BERT to Llama: parameters part by part, beside the published number."))]
     | Annotated[Tree, _sub("tree", say("The evolution tree of language models: branches, years, sizes, open or closed, what each changed."))]
     | Annotated[Plan, _sub("plan", say("How to split a budget of compute between the size of a model and its data, and what it costs."))]

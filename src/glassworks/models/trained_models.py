@@ -42,11 +42,12 @@ def trained_in(out: Path) -> list[Trained]:
     """The finished models of a store by the time they were finished; folders that are damaged are left out."""
     store = out / "store"
     found = [(path.stat().st_mtime, path.parent) for path in store.glob("*/done.json")] if store.is_dir() else []
-    known = [_trained(folder) for _, folder in sorted(found)]
+    known = [model_in(folder) for _, folder in sorted(found)]
     return [one for one in known if one is not None]
 
 
-def _trained(folder: Path) -> Trained | None:
+def model_in(folder: Path) -> Trained | None:
+    """The model of a folder in Hugging Face layout, from its files' heads alone; None where it is damaged or none."""
     try:
         config = cast(dict[str, Any], read_json(folder / "config.json"))
         parameters = sum(_numbers(path) for path in folder.glob("*.safetensors"))

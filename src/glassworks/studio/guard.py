@@ -1,0 +1,153 @@
+"""Who may come in: the right token, from a page of ours, to a name of this machine; and what every answer forbids.
+
+Loopback alone protects nothing: any page that the person has open could ask 127.0.0.1, and a foreign name can be made to
+point there (DNS rebinding). So each request needs a Host of ours, a token, and no Origin but ours; no CORS is granted.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs
+
+from glassworks.core.text import Language, say
+from glassworks.studio.refusals import refusal
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+UNAUTHORISED, FORBIDDEN, TOO_LARGE, MISDIRECTED = 401, 403, 413, 421
+# A posted CSV, drawing or plan is far smaller; a larger body is refused before it is read.
+MOST_BODY_BYTES = 8 << 20
+_OPEN_TO_ALL = ("/assets/", "/favicon.svg")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "font-src 'self'; connect-src 'self'; worker-src 'self'; frame-src 'self'; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'self'"
+)
+_HEADERS = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"x-frame-options", b"SAMEORIGIN"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
+)
+
+
+@dataclass(frozen=True)
+class Door:
+    """What a request must bring: one of the hosts, the token."""
+
+    token: str
+    port: int
+    hosts: frozenset[str]
+
+    @classmethod
+    def of(cls, token: str, port: int, host: str) -> Door:
+        """The door of a studio that listens on `host`."""
+        names = {"127.0.0.1", "localhost", "[::1]", host if ":" not in host else f"[{host}]"}
+        return cls(token, port, frozenset(f"{name}:{port}" for name in names))
+
+    @property
+    def cookie(self) -> str:
+        """Cookies know no ports: two studios on one machine must not take each other's."""
+        return f"glassworks-{self.port}"
+
+    def refuses(self, scope: Scope) -> int | None:
+        """The status with which a request is turned away, None for one that may come in."""
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        if headers.get(b"host", "").lower() not in self.hosts:
+            return MISDIRECTED
+        origin = headers.get(b"origin")
+        if origin is not None and origin.lower() not in {f"http://{host}" for host in self.hosts}:
+            return FORBIDDEN
+        if headers.get(b"sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            return FORBIDDEN
+        if int(headers.get(b"content-length", "0") if headers.get(b"content-length", "0").isdecimal() else 0) > MOST_BODY_BYTES:
+            return TOO_LARGE
+        if scope["path"].startswith(_OPEN_TO_ALL) or self._knows(scope, headers):
+            return None
+        return UNAUTHORISED
+
+    def _knows(self, scope: Scope, headers: dict[bytes, str]) -> bool:
+        bearer = headers.get(b"authorization", "").removeprefix("Bearer ").strip()
+        named = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
+        given = [bearer, *named, *self._cookies(headers.get(b"cookie", ""))]
+        return any(hmac.compare_digest(one.encode(), self.token.encode()) for one in given if one)
+
+    def _cookies(self, header: str) -> list[str]:
+        try:
+            found = SimpleCookie(header)
+        except CookieError:
+            return []
+        return [found[self.cookie].value] if self.cookie in found else []
+
+
+class Guard:
+    """The outermost layer of the application: turns away, and adds to every answer what it forbids."""
+
+    def __init__(self, app: App, door: Door, language: Language) -> None:
+        self._app = app
+        self._door = door
+        self._language: Language = language
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lets a request in or answers it at once."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        status = self._door.refuses(scope)
+        if status is None:
+            await self._app(scope, _limited(receive), _with_headers(send))
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": "not allowed"})
+        else:
+            await self._turn_away(status, send)
+
+    async def _turn_away(self, status: int, send: Send) -> None:
+        said = {
+            UNAUTHORISED: say("the studio's token is missing or wrong"),
+            FORBIDDEN: say("this request comes from another page"),
+            MISDIRECTED: say("this name is not the studio's"),
+            TOO_LARGE: say("more than {count} bytes at a time", count=MOST_BODY_BYTES),
+        }[status]
+        right = say("the whole address that the studio printed when it started")
+        body = json.dumps(refusal(status, said, self._language, right).error, ensure_ascii=False).encode()
+        headers = [(b"content-type", b"application/json; charset=utf-8"), *_HEADERS]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _limited(receive: Receive) -> Receive:
+    """Counts a body that does not say its length; beyond the limit the rest is taken as a hang-up."""
+    seen = 0
+
+    async def counted() -> MutableMapping[str, Any]:
+        nonlocal seen
+        message = await receive()
+        if message["type"] == "http.request":
+            seen += len(message.get("body", b""))
+            if seen > MOST_BODY_BYTES:
+                return {"type": "http.disconnect"}
+        return message
+
+    return counted
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            own = {name for name, _ in message["headers"]}
+            added = [(name, value) for name, value in _HEADERS if name not in own]
+            message = {**message, "headers": [*message["headers"], *added]}
+        await send(message)
+
+    return sending

@@ -1,0 +1,5 @@
+"""Questions of the page."""
+
+from glassworks.studio.questions.base import Question
+
+ALL: tuple[type[Question], ...] = ()

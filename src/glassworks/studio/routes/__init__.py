@@ -1,0 +1,9 @@
+"""The addresses under `/api`, one file per concern."""
+
+from glassworks.studio.routes.ask import router as ask
+from glassworks.studio.routes.here import router as here
+from glassworks.studio.routes.jobs import router as jobs
+from glassworks.studio.routes.playground import router as playground
+from glassworks.studio.routes.runs import router as runs
+
+ROUTERS = (ask, here, jobs, playground, runs)

@@ -1,0 +1,5 @@
+"""Addresses."""
+
+from fastapi import APIRouter
+
+router = APIRouter(tags=["runs"])

@@ -1,0 +1,134 @@
+"""The application: the pages, the questions, the routes; one process that never computes and never loads a model."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+
+from glassworks.core.errors import GlassworksError, Unavailable
+from glassworks.core.text import LANGUAGES, Language, say
+from glassworks.studio.crew import Crew, Questions
+from glassworks.studio.guard import Door, Guard
+from glassworks.studio.refusals import Refused, error_json, status_of
+
+LOOPBACK = "127.0.0.1"
+# Names another build of the pages: for those who write them.
+PAGES = "GLASSWORKS_PAGES"
+
+
+@dataclass(frozen=True)
+class StudioOptions:
+    """How a studio is run."""
+
+    out: Path = Path()
+    models: tuple[Path, ...] = ()
+    """Further folders that are model folders or hold some."""
+    port: int = 0
+    """0 takes a free one."""
+    host: str = LOOPBACK
+    language: Language = "en"
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    most_parameters: int = 2_000_000_000
+
+    def places(self) -> dict[str, Any]:
+        """What a worker has to know, as JSON."""
+        folders = [str(path.resolve()) for path in self.models]
+        return {"out": str(self.out.resolve()), "folders": folders, "most_parameters": self.most_parameters}
+
+
+@dataclass(frozen=True)
+class Studio:
+    """What the routes share; `request.app.state.studio`."""
+
+    options: StudioOptions
+    questions: Questions
+    playground: Crew
+
+    def language_of(self, request: Request) -> Language:
+        """What the page asked for, else the studio's own."""
+        asked = request.headers.get("x-glassworks-language") or request.query_params.get("lang")
+        return next((one for one in LANGUAGES if one == asked), self.options.language)
+
+
+def create_app(options: StudioOptions, port: int) -> Guard:
+    """The guarded application of a studio that listens on `port`."""
+    studio = Studio(options, Questions(Crew("questions", options.places())), Crew("playground", options.places()))
+    app = FastAPI(title="Glassworks studio", lifespan=_lifespan, openapi_url="/api/openapi.json", docs_url=None, redoc_url=None)
+    app.state.studio = studio
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(GlassworksError, _failed)
+    from glassworks.studio.routes import ROUTERS
+
+    for router in ROUTERS:
+        app.include_router(router, prefix="/api")
+    _add_pages(app, Door.of(options.token, port, options.host))
+    return Guard(app, Door.of(options.token, port, options.host), options.language)
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    studio: Studio = app.state.studio
+    workers: Sequence[Crew] = (studio.questions.crew, studio.playground)
+    for worker in workers:
+        worker.start()
+    try:
+        yield
+    finally:
+        for worker in workers:
+            await worker.stop()
+
+
+async def _refused(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, Refused)
+    return JSONResponse(problem.error, problem.status)
+
+
+async def _failed(request: Request, problem: Exception) -> Response:
+    studio: Studio = request.app.state.studio
+    return JSONResponse(error_json(problem, studio.language_of(request)), status_of(problem))
+
+
+def pages_folder() -> Path:
+    """The built pages; Unavailable where they were not built, with the command that builds them."""
+    folder = Path(os.environ.get(PAGES) or Path(str(files("glassworks.studio"))) / "static")
+    if not (folder / "index.html").is_file():
+        raise Unavailable(
+            say("the studio's pages are not built"),
+            right=say("in the source tree they are built once, with Node from a Python package"),
+            next_command="make pages",
+        )
+    return folder
+
+
+def _add_pages(app: FastAPI, door: Door) -> None:
+    folder = pages_folder()
+    app.mount("/assets", StaticFiles(directory=folder / "assets"))
+
+    @app.get("/favicon.svg", include_in_schema=False)
+    async def favicon() -> Response:
+        return FileResponse(folder / "favicon.svg")
+
+    @app.get("/{page:path}", include_in_schema=False)
+    async def page(request: Request, page: str) -> Response:
+        """One page for all addresses; which of its parts is shown, it reads from the address itself."""
+        if page.startswith("api/"):
+            return JSONResponse({"what": "no such address", "given": page[:200], "right": None, "next": None}, 404)
+        if "token" in request.query_params:
+            # The token leaves the address, so that a link that is passed on does not carry it.
+            rest = request.url.remove_query_params("token")
+            answer: Response = RedirectResponse(f"{rest.path}{'?' + rest.query if rest.query else ''}", 303)
+            answer.set_cookie(door.cookie, door.token, httponly=True, samesite="strict", max_age=30 * 86400)
+            return answer
+        language = request.app.state.studio.options.language
+        headers = {"cache-control": "no-cache", "content-language": language}
+        return FileResponse(folder / "index.html", headers=headers)

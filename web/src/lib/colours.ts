@@ -1,0 +1,29 @@
+// Colours for numbers: one hue from the page's own colour for amounts, TensorFlow Playground's orange and blue around zero.
+export type Scale = "amount" | "signed";
+type Rgb = readonly [number, number, number];
+
+const LIGHT: Rgb = [255, 255, 255];
+const DARK: Rgb = [22, 29, 37];
+const AMOUNT = { light: [0, 82, 140] as Rgb, dark: [120, 200, 255] as Rgb };
+const MINUS: Rgb = [245, 147, 34];
+const PLUS: Rgb = [8, 119, 189];
+
+function mixed(from: Rgb, to: Rgb, share: number): Rgb {
+  const part = Math.min(1, Math.max(0, share));
+  return [0, 1, 2].map((i) => Math.round(from[i] + (to[i] - from[i]) * part)) as unknown as Rgb;
+}
+
+/** The colour of a value; `largest` is what gets the full colour. NaN is the page itself. */
+export function colourOf(value: number, largest: number, scale: Scale, dark: boolean): Rgb {
+  const page = dark ? DARK : LIGHT;
+  if (!Number.isFinite(value) || largest <= 0) return page;
+  if (scale === "amount") return mixed(page, dark ? AMOUNT.dark : AMOUNT.light, value / largest);
+  return mixed(page, value < 0 ? MINUS : PLUS, Math.abs(value) / largest);
+}
+
+export const css = ([red, green, blue]: Rgb): string => `rgb(${red} ${green} ${blue})`;
+
+/** Black or white, whichever reads on a colour. */
+export function inkOn([red, green, blue]: Rgb): string {
+  return 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#14181d" : "#ffffff";
+}

@@ -1,0 +1,4 @@
+declare module "virtual:chinese" {
+  const table: Record<string, string>;
+  export default table;
+}
