@@ -6,12 +6,19 @@ BIN := $(VENV)/bin
 ONE := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 FAST := $(ONE) $(BIN)/python -m pytest --jaxtyping-packages=glassworks,beartype.beartype
 
-.PHONY: setup run check test fast slow gpu bench docs clean
+PAGES := src/glassworks/studio/static/index.html
+# Node comes from a Python package, into the same folder as Python.
+NPM := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npm --prefix web
+
+.PHONY: setup run studio pages check test fast slow browser gpu bench docs clean
 
 run: $(VENV)/.ready
 	$(BIN)/glassworks reproduce birth --scale laptop --only main --only theory --only width
 
-setup: $(VENV)/.ready
+studio: setup
+	$(BIN)/glassworks studio
+
+setup: $(VENV)/.ready $(PAGES)
 
 # torch comes first and pinned, the rest is the set that was tested together. On Linux the public index serves the CUDA
 # build of torch; for the small CPU build: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
@@ -21,18 +28,33 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-check: $(VENV)/.ready
+pages: $(PAGES)
+
+web/node_modules/.ready: web/package.json web/package-lock.json | $(VENV)/.ready
+	$(NPM) ci --no-audit --no-fund --silent
+	touch $@
+
+$(PAGES): $(shell find web/src web/build web/public -type f 2>/dev/null) web/index.html web/vite.config.ts web/node_modules/.ready
+	$(NPM) run build --silent
+
+check: setup
 	$(BIN)/ruff format --check src tests benchmarks docs
 	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+	$(NPM) run check --silent
+	$(NPM) test --silent
 
 test: check fast slow
 
-fast: $(VENV)/.ready
+# The tests of the pages need a browser; without the right to install one they are skipped, and say so.
+browser:
+	command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-noto-cjk >/dev/null; } || echo "no chromium: tests of the pages will be skipped"
+
+fast: setup
 	$(FAST) -n 2 -q
 
-slow: $(VENV)/.ready
+slow: setup browser
 	$(ONE) $(BIN)/python -m pytest -m slow -q
 
 gpu: $(VENV)/.ready
@@ -45,4 +67,4 @@ docs: $(VENV)/.ready
 	$(ONE) $(BIN)/python -m pytest tests/docs -q
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) web/node_modules src/glassworks/studio/static .pytest_cache .ruff_cache .import_linter_cache

@@ -7,7 +7,7 @@ import { messages } from "./build/messages.ts";
 const ONLY = process.env.GLASSWORKS_ONLY;
 const only = {
   name: "only",
-  load: (id: string) => (ONLY && /\/pages\/\w+\/Page\.svelte$/.test(id) && !id.includes(`/pages/${ONLY}/`) ? "<p>not built</p>" : undefined),
+  load: (id: string) => (ONLY && /\/pages\/\w+\/Page\.svelte$/.test(id) && !ONLY.split(",").some((one) => id.includes(`/pages/${one}/`)) ? "<p>not built</p>" : undefined),
 };
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));

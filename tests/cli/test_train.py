@@ -12,7 +12,7 @@ import glassworks as gw
 from glassworks.cli.live import dashboard
 from glassworks.cli.main import main
 from glassworks.cli.options_train import Train
-from glassworks.cli.recipes import read_settings, training_of
+from glassworks.training.recipes import read_settings, training_of
 from glassworks.cli.train import TrainedModel, WorstSolve, worst_of
 from glassworks.cli.watch import Watch
 from glassworks.core.errors import Diverged, InvalidInput, InvalidSpec, NotFound, UnknownName

@@ -2,7 +2,7 @@
 
 import pytest
 
-from glassworks.cli.recipes import read_settings, training_of
+from glassworks.training.recipes import read_settings, training_of
 from glassworks.training.spec import TrainingSpec
 
 

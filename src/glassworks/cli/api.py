@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glassworks.cli.finding import experiment_of, find_run
 from glassworks.cli.reproduce import scale_of
 from glassworks.core.errors import InvalidInput, NotFound, UnknownName
 from glassworks.core.text import Text, say
 from glassworks.experiments import EXPERIMENTS
+from glassworks.experiments.finding import experiment_of, find_run
 from glassworks.experiments.results import Results, main_model
 from glassworks.experiments.run import RunOptions, run_experiment
 
@@ -84,7 +84,7 @@ def train(
     `settings` are steps, depth, width, heads, batch, rate, length, seed, or any field by its path, with `__` for the dot
     (`model__norm="rms"`). An equal training that is finished is not repeated; one that was stopped goes on.
     """
-    from glassworks.cli.recipes import training_of
+    from glassworks.training.recipes import training_of
     from glassworks.cli.train import trained
 
     changes = {name.replace("__", "."): _plain(value) for name, value in settings.items()}

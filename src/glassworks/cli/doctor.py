@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from glassworks.tensors.machine import Memory, Processor, Rate
     from glassworks.training.spec import TrainingSpec
 
-# Small matrices, attention, batches and probes keep a training far below the machine's best matrix product.
-SHARE_OF_RATE = {"bfloat16": 0.15, "float32": 0.4}
 # Below this a preset is called fast: a person stays at the screen.
 FAST_SECONDS = 240.0
 
@@ -65,6 +63,7 @@ def examine_machine(command: Doctor) -> Findings:
     """Measures this machine; about two seconds."""
     from glassworks.tensors.devices import choose_device, choose_dtype, has_fast_bfloat16
     from glassworks.tensors.machine import free_disk, gemm_rates, memory, processor
+    from glassworks.training.cost import SHARE_OF_RATE
 
     device = choose_device(command.device)
     dtype = str(choose_dtype(command.dtype, device)).removeprefix("torch.")
@@ -83,6 +82,8 @@ def _format_used(fast_bfloat16: bool) -> str:
 
 def estimate_presets(operations_per_second: float) -> tuple[Estimate, ...]:
     """The first study and all studies of each experiment that trains, at every scale; of a sweep the cost is not known."""
+    from glassworks.training.cost import operations_of
+
     found: list[Estimate] = []
     for experiment in EXPERIMENTS:
         for scale in Scale:
@@ -106,33 +107,9 @@ def _trainings(settings: Experiment, study: str) -> Mapping[str, TrainingSpec]:
         return {}
 
 
-def operations_of(spec: TrainingSpec) -> float:
-    """Floating-point operations of a training: 6 per weight and token, 12 per layer, channel and attended pair.
-
-    The usual count for a transformer: 2 for a multiplication and addition, times 3 for forward and backward pass.
-    Feed-forward layers count 8 width^2 (2 matrices of 4 times the width), a linear one width^2.
-    """
-    from glassworks.models.spec import VectorSpec
-
-    model = spec.model
-    feedforward = [
-        8
-        if kind in ("relu", "gelu", "gelu_tanh")
-        else 12
-        if kind.endswith(("glu", "glu_tanh"))
-        else int(kind == "linear")
-        for kind in model.feedforward
-    ]
-    per_layer = sum(feedforward) / len(feedforward) + 4
-    ends = model.inputs + model.outputs if isinstance(model, VectorSpec) else model.vocabulary
-    weights = model.depth * per_layer * model.width**2 + model.width * ends
-    tokens = float(spec.batch * spec.task.longest)
-    pairs = 12.0 * model.depth * model.width * spec.task.longest * tokens
-    return spec.steps * (6.0 * weights * tokens + pairs)
-
-
 def _show(found: Findings, out: Path) -> None:
     from glassworks.tensors.machine import STILL_FLOAT32
+    from glassworks.training.cost import SHARE_OF_RATE
 
     console = results()
     facts = new_table(say("this machine"), "")

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from glassworks.cli.finding import experiment_of, find_run
 from glassworks.cli.options import Export
 from glassworks.cli.speak import print_json, tell_of_torch
 from glassworks.core.errors import InvalidInput, NotFound
@@ -20,6 +19,7 @@ from glassworks.core.text import say
 from glassworks.evidence.claims import Verdict
 from glassworks.evidence.measurements import load_measurements, save_table
 from glassworks.experiments.base import Experiment
+from glassworks.experiments.finding import experiment_of, find_run
 from glassworks.surgery.choice import SWEEP
 
 # What a store entry holds for us alone stays behind; the rest is a Hugging Face folder.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glassworks.cli.braille import braille_curve
@@ -14,6 +16,8 @@ from glassworks.cli.speak import duration_words, remarks
 from glassworks.cli.watch import Curves, Watch
 from glassworks.core.events import (
     Event,
+    EventLog,
+    Listener,
     Measured,
     Planned,
     Progressed,
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
 STEPS_PER_LINE, SECONDS_PER_LINE = 50, 5.0
 FRAMES_PER_SECOND = 8
+EVENTS = "GLASSWORKS_EVENTS"
 CHART_HEIGHT = 4
 _CURVES: tuple[tuple[str, Text, str], ...] = (
     ("recall/output", say("W_O² recalls its output"), "dodger_blue1"),
@@ -48,16 +53,23 @@ def shown(title: str) -> Generator[Watch | PlainLines]:
 
     A run that was found finished is named as such at the end.
     """
+    record = _record()
     if sys.stderr.isatty():
-        watch = Watch()
+        watch = Watch(also=record)
         with _dashboard(watch, title):
             yield watch
     else:
-        lines = PlainLines(lambda line: print(line, file=sys.stderr, flush=True))
+        lines = PlainLines(lambda line: print(line, file=sys.stderr, flush=True), also=record)
         watch = lines.watch
         yield lines
     if watch.found_finished:
         remarks().print(str(_FOUND_FINISHED))
+
+
+def _record() -> Listener | None:
+    """Appends every event to the file that GLASSWORKS_EVENTS names, for whoever watches this process from outside."""
+    path = os.environ.get(EVENTS)
+    return EventLog(Path(path)).emit if path else None
 
 
 @contextmanager
@@ -220,8 +232,13 @@ def _chart(current: Curves, key: str, name: str, colour: str, width: int) -> Ren
 class PlainLines:
     """A listener that writes a line when something begins or ends, and at most every 50 steps or 5 seconds between."""
 
-    def __init__(self, write: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> None:
-        self.watch: Watch = Watch(clock)
+    def __init__(
+        self,
+        write: Callable[[str], object],
+        clock: Callable[[], float] = time.monotonic,
+        also: Listener | None = None,
+    ) -> None:
+        self.watch: Watch = Watch(clock, also)
         self._write, self._clock = write, clock
         self._last_time, self._last_step = clock(), 0
         self._goes_on = False

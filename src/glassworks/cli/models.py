@@ -16,9 +16,9 @@ from glassworks.core.errors import InvalidInput
 from glassworks.core.text import Text, say
 
 if TYPE_CHECKING:
-    from glassworks.models.trained_models import Trained
     from glassworks.models.gallery import Entry
     from glassworks.models.gallery.downloads import Tell
+    from glassworks.models.trained_models import Trained
 
 SECONDS_PER_LINE = 5.0
 
@@ -40,8 +40,8 @@ def models(command: Models) -> int:
 
 
 def _list(out: Path, *, as_json: bool) -> int:
-    from glassworks.models.trained_models import trained_in
     from glassworks.models.gallery import GALLERY, home, located
+    from glassworks.models.trained_models import trained_in
 
     places = {entry.name: located(entry) for entry in GALLERY.values()}
     trained = trained_in(out)

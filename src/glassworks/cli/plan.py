@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glassworks.cli.finding import experiment_of
 from glassworks.cli.options_plan import Plan as PlanCommand
 from glassworks.cli.speak import new_table, print_json, remarks, results
 from glassworks.core.errors import InvalidInput, NotFound
@@ -17,6 +16,7 @@ from glassworks.core.runs import list_runs
 from glassworks.core.text import Text, say
 from glassworks.evidence.claims import Evidence, Scale
 from glassworks.evidence.measurements import load_measurements
+from glassworks.experiments.finding import experiment_of
 from glassworks.experiments.scaling.laws import PUBLISHED, Law
 from glassworks.experiments.scaling.planning import Plan, Request
 from glassworks.experiments.scaling.planning import plan as planned

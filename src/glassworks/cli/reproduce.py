@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from glassworks.cli.finding import experiment_of, find_run
 from glassworks.cli.live import shown
 from glassworks.cli.options import Reproduce
 from glassworks.cli.speak import (
@@ -19,7 +18,6 @@ from glassworks.cli.speak import (
     remarks,
     results,
     tell_of_torch,
-    verdict_json,
     verdict_table,
 )
 from glassworks.cli.watch import Watch
@@ -29,7 +27,9 @@ from glassworks.core.text import say
 from glassworks.evidence.claims import Scale
 from glassworks.experiments import EXPERIMENTS
 from glassworks.experiments.base import Experiment
+from glassworks.experiments.finding import experiment_of, find_run
 from glassworks.experiments.run import Outcome, RunOptions, chosen_studies, done_studies, run_experiment
+from glassworks.experiments.standings import verdict_json
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
-from glassworks.cli.finding import deletable, find_run, out_flag, reason_of, settings_of, verdicts_of
 from glassworks.cli.options import Runs
 from glassworks.cli.speak import (
     counted,
@@ -20,78 +16,16 @@ from glassworks.cli.speak import (
     remarks,
     results,
     size_words,
-    verdict_json,
     verdict_table,
 )
-from glassworks.core.errors import BrokenFile, InvalidInput
+from glassworks.core.errors import InvalidInput
 from glassworks.core.events import read_events
 from glassworks.core.runs import Damage, RunFolder, list_runs
 from glassworks.core.text import Text, say
-from glassworks.evidence.claims import Outcome, Verdict
+from glassworks.experiments.entries import Entry
+from glassworks.experiments.finding import deletable, find_run, out_flag, reason_of, settings_of
+from glassworks.experiments.standings import verdict_json
 from glassworks.surgery.choice import SWEEP
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One run at a glance; `broken` is why it cannot be read."""
-
-    path: Path
-    experiment: str
-    scale: str
-    studies: tuple[str, ...]
-    verdicts: tuple[Verdict, ...]
-    size: int
-    age: float
-    finished: bool
-    broken: Text | None = None
-
-    @classmethod
-    def of(cls, run: RunFolder) -> Entry:
-        """Reads a run; one that is damaged is listed with the reason instead of ending the list."""
-        size, age = 0, 0.0
-        try:
-            size = sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())
-            age = time.time() - max(path.stat().st_mtime for path in run.path.iterdir())
-            # A sweep has a model where an experiment has a scale, and benchmarks where that has studies.
-            settings = settings_of(run)
-            scale = str(settings.get("model" if run.experiment == SWEEP else "scale", "–"))
-            studies, verdicts = _studies_of(run), verdicts_of(run)
-            return cls(run.path, run.experiment, scale, studies, verdicts, size, age, run.has("manifest.json"))
-        except Exception as problem:  # whatever one folder holds, the others are still to be listed
-            return cls(run.path, run.path.parent.name, "?", (), (), size, age, False, reason_of(problem))
-
-    @property
-    def state(self) -> Text:
-        """Finished, unfinished, or why it cannot be read."""
-        if self.broken is not None:
-            return say("unreadable: {reason}", reason=self.broken)
-        return say("finished") if self.finished else say("unfinished")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        counts = {outcome.value: sum(v.outcome is outcome for v in self.verdicts) for outcome in Outcome}
-        return {
-            "run": str(self.path),
-            "experiment": self.experiment,
-            "digest": self.path.name,
-            "scale": self.scale,
-            "studies": list(self.studies),
-            "verdicts": counts,
-            "bytes": self.size,
-            "age_seconds": round(self.age, 1),
-            "finished": self.finished,
-            "report": str(self.path / "report.html") if (self.path / "report.html").is_file() else None,
-            "broken": None if self.broken is None else str(self.broken),
-        }
-
-
-def _studies_of(run: RunFolder) -> tuple[str, ...]:
-    if run.experiment == SWEEP:
-        return tuple(str(one["name"]) for one in run.read_json("benchmarks.json")) if run.has("benchmarks.json") else ()
-    found = run.read_json("studies.json") if run.has("studies.json") else {}
-    if not isinstance(found, dict):
-        raise BrokenFile(say("{path} names no studies", path=str(run.path / "studies.json")))
-    return tuple(cast(dict[str, Any], found))
 
 
 def runs(command: Runs) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from glassworks.core.text import Text, current_language, say
+from glassworks.core.text import Text, say
 from glassworks.evidence.claims import Outcome, Verdict
 from glassworks.evidence.statistics import Interval
 
@@ -129,13 +129,6 @@ def compact_verdict_table(verdicts: Sequence[Verdict], title: Text | None = None
     room = min(results().width, COMPACT_WIDTH) - taken - _GAP * len(table.columns)
     table.columns[_VALUE_COLUMN].max_width = max(room, _LEAST_VALUE)
     return table
-
-
-def verdict_json(verdict: Verdict) -> dict[str, Any]:
-    """A verdict with plain sentences in the chosen language."""
-    language = current_language()
-    plain = {"says": verdict.says, "where": verdict.where, "because": verdict.because}
-    return verdict.to_json() | {name: text.in_language(language) for name, text in plain.items()}
 
 
 def counted(verdicts: Sequence[Verdict]) -> Text:

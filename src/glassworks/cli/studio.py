@@ -52,7 +52,9 @@ def _options(command: Studio) -> StudioOptions:
     folders = tuple(Path(one).expanduser() for one in command.models)
     for folder in folders:
         if not folder.is_dir():
-            raise NotFound(say("{path} is no folder", path=str(folder)), right=say("a folder with config.json, or of such"))
+            raise NotFound(
+                say("{path} is no folder", path=str(folder)), right=say("a folder with config.json, or of such")
+            )
     return StudioOptions(
         out=Path(command.out), models=folders, port=command.port, host=command.host, language=current_language()
     )

@@ -89,8 +89,8 @@ class TrainedModel:
 
 def train(command: Train) -> int:
     """Trains, shows, says where the model lies; returns 0, or 130 after Ctrl-C with the command that goes on."""
-    from glassworks.cli.recipes import read_settings, training_of
-    from glassworks.cli.stage_recipes import is_stage
+    from glassworks.training.recipes import read_settings, training_of
+    from glassworks.training.stages.recipes import is_stage
 
     if is_stage(command.task):
         from glassworks.cli.train_stages import train_stage
@@ -128,6 +128,7 @@ def _refuse_stage_options(command: Train) -> None:
 
 def trained(spec: TrainingSpec, out: Path, device: str, listeners: tuple[Listener, ...] = ()) -> TrainedModel:
     """Trains the model of a spec below `out`/store, or finds the equal one that lies there."""
+    from glassworks.cli.looks import look_of
     from glassworks.tensors.devices import choose_device
     from glassworks.tensors.memory import keep_freed_memory
     from glassworks.training.loop import TrainingOptions
@@ -143,7 +144,7 @@ def trained(spec: TrainingSpec, out: Path, device: str, listeners: tuple[Listene
     # A twentieth of the way is the most that Ctrl-C or a crash can cost.
     options = TrainingOptions(
         store=out / "store", device=here, checkpoint_every=max(1, min(100, spec.steps // 20)),
-        compile=here.type == "cuda", label=spec.task.kind,
+        compile=here.type == "cuda", label=spec.task.kind, probe=look_of(spec, events),
     )  # fmt: skip
     done = learn(spec, options, events)
     found = _judged(done.spec, done.path, str(here))

@@ -33,7 +33,7 @@ _BESIDE = "beside"
 
 def train_stage(command: Train) -> int:
     """Runs a stage, shows it, says where its folder lies; returns 0, or 130 after Ctrl-C with the command that goes on."""
-    from glassworks.cli.stage_recipes import stage_of
+    from glassworks.training.stages.recipes import stage_of
 
     words = [word for word in command.settings if not word.startswith(f"{_BESIDE}=")]
     asked = [word.partition("=")[2] for word in command.settings if word.startswith(f"{_BESIDE}=")]

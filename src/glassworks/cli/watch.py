@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from glassworks.core.events import (
     Event,
     Judged,
+    Listener,
     Measured,
     Planned,
     Progressed,
@@ -46,10 +47,10 @@ class Finished:
 
 
 class Watch:
-    """A listener that keeps the state of a run; `clock` gives seconds."""
+    """A listener that keeps the state of a run; `clock` gives seconds, `also` hears every event first."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float] = time.monotonic, also: Listener | None = None) -> None:
+        self._clock, self._also = clock, also
         self.started = clock()
         self.planned: dict[str, int] = {}
         self.done: dict[str, int] = {}
@@ -66,6 +67,8 @@ class Watch:
 
     def __call__(self, event: Event) -> None:
         """Hears one event."""
+        if self._also is not None:
+            self._also(event)
         match event:
             case RunStarted(resumed=resumed):
                 self._resumed = resumed

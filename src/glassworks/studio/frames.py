@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glassworks.core.errors import BrokenFile
 from glassworks.core.text import Language, Text, say
@@ -24,7 +25,7 @@ _KEPT = ("float32", "float64", "int32", "uint8", "int8", "uint16")
 
 def encode(body: object, language: Language) -> bytes:
     """The frame of plain data: dicts, sequences, texts (in `language`), numbers (NaN becomes null), numpy arrays."""
-    arrays: list[np.ndarray[Any, Any]] = []
+    arrays: list[NDArray[np.generic]] = []
     plain = _plain(body, language, arrays)
     entries: list[dict[str, object]] = []
     offset = 0
@@ -44,7 +45,7 @@ def encode(body: object, language: Language) -> bytes:
 def decode(frame: bytes) -> Any:
     """The plain data of a frame, arrays as numpy arrays; BrokenFile where it is none."""
     header, start = _header_of(frame)
-    arrays: list[np.ndarray[Any, Any]] = []
+    arrays: list[NDArray[np.generic]] = []
     for entry in header["arrays"]:
         count = math.prod(entry["shape"])
         found = np.frombuffer(frame, np.dtype(entry["dtype"]), count, start + entry["offset"])
@@ -67,11 +68,11 @@ def _header_of(frame: bytes) -> tuple[Any, int]:
         raise BrokenFile(say("these bytes are no frame of the studio")) from None
 
 
-def _plain(value: object, language: Language, arrays: list[np.ndarray[Any, Any]]) -> object:
+def _plain(value: object, language: Language, arrays: list[NDArray[np.generic]]) -> object:
     if isinstance(value, Text):
         return value.in_language(language)
     if isinstance(value, np.ndarray):
-        found = cast(np.ndarray[Any, Any], value)
+        found = cast(NDArray[np.generic], value)
         kept = found.dtype.name if found.dtype.name in _KEPT else _KINDS[found.dtype.kind]
         arrays.append(np.ascontiguousarray(found, dtype=kept))
         return {"$array": len(arrays) - 1}
@@ -86,7 +87,7 @@ def _plain(value: object, language: Language, arrays: list[np.ndarray[Any, Any]]
     return value
 
 
-def _restored(value: Any, arrays: list[np.ndarray[Any, Any]]) -> Any:
+def _restored(value: Any, arrays: list[NDArray[np.generic]]) -> Any:
     if isinstance(value, dict):
         table = cast(dict[str, Any], value)
         if set(table) == {"$array"}:

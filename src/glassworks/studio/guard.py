@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
@@ -22,9 +23,11 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-UNAUTHORISED, FORBIDDEN, TOO_LARGE, MISDIRECTED = 401, 403, 413, 421
+UNAUTHORISED, FORBIDDEN, TOO_LARGE, MISDIRECTED, TOO_MANY = 401, 403, 413, 421, 429
 # A posted CSV, drawing or plan is far smaller; a larger body is refused before it is read.
 MOST_BODY_BYTES = 8 << 20
+# Requests of one second, over all tabs: fifty of them that load at once stay below, a loop that runs wild does not.
+MOST_PER_SECOND = 1500
 _OPEN_TO_ALL = ("/assets/", "/favicon.svg")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
@@ -71,7 +74,8 @@ class Door:
             return FORBIDDEN
         if headers.get(b"sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return FORBIDDEN
-        if int(headers.get(b"content-length", "0") if headers.get(b"content-length", "0").isdecimal() else 0) > MOST_BODY_BYTES:
+        length = headers.get(b"content-length", "0")
+        if length.isdecimal() and int(length[:20]) > MOST_BODY_BYTES:
             return TOO_LARGE
         if scope["path"].startswith(_OPEN_TO_ALL) or self._knows(scope, headers):
             return None
@@ -98,13 +102,14 @@ class Guard:
         self._app = app
         self._door = door
         self._language: Language = language
+        self._second, self._seen = 0, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets a request in or answers it at once."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        status = self._door.refuses(scope)
+        status = self._door.refuses(scope) or self._too_many()
         if status is None:
             await self._app(scope, _limited(receive), _with_headers(send))
         elif scope["type"] == "websocket":
@@ -112,14 +117,22 @@ class Guard:
         else:
             await self._turn_away(status, send)
 
+    def _too_many(self) -> int | None:
+        second = int(time.monotonic())
+        self._seen = self._seen + 1 if second == self._second else 1
+        self._second = second
+        return TOO_MANY if self._seen > MOST_PER_SECOND else None
+
     async def _turn_away(self, status: int, send: Send) -> None:
         said = {
             UNAUTHORISED: say("the studio's token is missing or wrong"),
             FORBIDDEN: say("this request comes from another page"),
             MISDIRECTED: say("this name is not the studio's"),
             TOO_LARGE: say("more than {count} bytes at a time", count=MOST_BODY_BYTES),
+            TOO_MANY: say("more than {count} requests a second", count=MOST_PER_SECOND),
         }[status]
-        right = say("the whole address that the studio printed when it started")
+        at_the_door = say("the whole address that the studio printed when it started")
+        right = {TOO_LARGE: say("a smaller file"), TOO_MANY: say("fewer pages, or a moment's patience")}.get(status, at_the_door)
         body = json.dumps(refusal(status, said, self._language, right).error, ensure_ascii=False).encode()
         headers = [(b"content-type", b"application/json; charset=utf-8"), *_HEADERS]
         await send({"type": "http.response.start", "status": status, "headers": headers})

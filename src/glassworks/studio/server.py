@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 
 from glassworks.core.errors import GlassworksError, Unavailable
 from glassworks.core.text import LANGUAGES, Language, say
 from glassworks.studio.crew import Crew, Questions
 from glassworks.studio.guard import Door, Guard
-from glassworks.studio.refusals import Refused, error_json, status_of
+from glassworks.studio.refusals import BAD, Refused, error_json, refusal, status_of
 
 LOOPBACK = "127.0.0.1"
 # Names another build of the pages: for those who write them.
@@ -67,6 +69,8 @@ def create_app(options: StudioOptions, port: int) -> Guard:
     app.state.studio = studio
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(GlassworksError, _failed)
+    app.add_exception_handler(RequestValidationError, _unreadable)
+    app.add_exception_handler(HTTPException, _no_such)
     from glassworks.studio.routes import ROUTERS
 
     for router in ROUTERS:
@@ -98,6 +102,24 @@ async def _failed(request: Request, problem: Exception) -> Response:
     return JSONResponse(error_json(problem, studio.language_of(request)), status_of(problem))
 
 
+async def _unreadable(request: Request, problem: Exception) -> Response:
+    """Only the first of several mistakes: the others often follow from it."""
+    assert isinstance(problem, RequestValidationError)
+    studio: Studio = request.app.state.studio
+    first = problem.errors()[0]
+    path = ".".join(str(part) for part in first["loc"][1:])
+    what = say("{path}: {reason}", path=path or "-", reason=first["msg"])
+    return JSONResponse(refusal(BAD, what, studio.language_of(request)).error, BAD)
+
+
+async def _no_such(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, HTTPException)
+    studio: Studio = request.app.state.studio
+    what = say("{path}: {reason}", path=request.url.path[:200], reason=str(problem.detail))
+    error = refusal(problem.status_code, what, studio.language_of(request)).error
+    return JSONResponse(error, problem.status_code, headers=problem.headers)
+
+
 def pages_folder() -> Path:
     """The built pages; Unavailable where they were not built, with the command that builds them."""
     folder = Path(os.environ.get(PAGES) or Path(str(files("glassworks.studio"))) / "static")
@@ -122,7 +144,7 @@ def _add_pages(app: FastAPI, door: Door) -> None:
     async def page(request: Request, page: str) -> Response:
         """One page for all addresses; which of its parts is shown, it reads from the address itself."""
         if page.startswith("api/"):
-            return JSONResponse({"what": "no such address", "given": page[:200], "right": None, "next": None}, 404)
+            raise HTTPException(404)
         if "token" in request.query_params:
             # The token leaves the address, so that a link that is passed on does not carry it.
             rest = request.url.remove_query_params("token")

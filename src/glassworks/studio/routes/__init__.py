@@ -5,5 +5,6 @@ from glassworks.studio.routes.here import router as here
 from glassworks.studio.routes.jobs import router as jobs
 from glassworks.studio.routes.playground import router as playground
 from glassworks.studio.routes.runs import router as runs
+from glassworks.studio.routes.surgery import router as surgery
 
-ROUTERS = (ask, here, jobs, playground, runs)
+ROUTERS = (ask, here, jobs, playground, runs, surgery)

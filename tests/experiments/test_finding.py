@@ -2,9 +2,9 @@ import os
 
 import pytest
 
-from glassworks.cli.finding import experiment_of, find_run
 from glassworks.core.errors import BrokenFile, InvalidInput, NotFound, UnknownName
 from glassworks.core.runs import RunFolder
+from glassworks.experiments.finding import experiment_of, find_run
 from tests.cli.folders import BIRTH
 
 OTHER = BIRTH.replaced("steps", 13)
