@@ -37,7 +37,18 @@ class Running:
 @contextmanager
 def running_studio(out: Path, *words: str) -> Iterator[Running]:
     """Starts `glassworks studio` as a person would, waits for its one line, ends it."""
-    command = [sys.executable, "-m", "glassworks.cli.main", "studio", "--port", "0", "--no-browser", "--out", str(out), *words]
+    command = [
+        sys.executable,
+        "-m",
+        "glassworks.cli.main",
+        "studio",
+        "--port",
+        "0",
+        "--no-browser",
+        "--out",
+        str(out),
+        *words,
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     with (
         (out / "studio.log").open("w") as log,
@@ -86,9 +97,13 @@ def browser_page(chromium: Any, studio: Running) -> Generator[Callable[..., Any]
     opened: list[Any] = []
     errors: list[str] = []
 
-    def open_page(path: str = "/", *, width: int = 1440, height: int = 900, dark: bool = False, lang: str = "en") -> Any:
+    def open_page(
+        path: str = "/", *, width: int = 1440, height: int = 900, dark: bool = False, lang: str = "en"
+    ) -> Any:
         context = chromium.new_context(
-            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if dark else "light",
+            reduced_motion="reduce",
         )
         opened.append(context)
         page = context.new_page()

@@ -12,8 +12,14 @@ from glassworks.core.text import say
 from glassworks.studio.frames import as_json, decode, encode
 
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**50), 2**50) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5).filter("$array".__ne__), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**50), 2**50)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5).filter("$array".__ne__), inner, max_size=3)
+    ),
     max_leaves=12,
 )
 
@@ -39,7 +45,13 @@ def test_arrays_come_back_aligned_and_equal(dtype: str, shape: tuple[int, ...]) 
 
 
 def test_what_json_cannot_say_becomes_null_and_texts_speak_the_asked_language() -> None:
-    body = {"n": float("nan"), "i": float("inf"), "t": say("yes"), "g": np.float32(0.5), "w": np.arange(3, dtype=np.int64)}
+    body = {
+        "n": float("nan"),
+        "i": float("inf"),
+        "t": say("yes"),
+        "g": np.float32(0.5),
+        "w": np.arange(3, dtype=np.int64),
+    }
     found = decode(encode(body, "zh"))
     assert found["n"] is None
     assert found["i"] is None

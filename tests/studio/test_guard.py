@@ -24,7 +24,9 @@ def test_the_token_comes_by_address_header_or_cookie(way: dict) -> None:
     assert asked(*way.get("headers", []), query=way.get("query", b"")) is None
 
 
-@pytest.mark.parametrize("query", [b"", b"token=", b"token=s3cre", b"token=s3crets", b"token=S3CRET", "token=密".encode()])
+@pytest.mark.parametrize(
+    "query", [b"", b"token=", b"token=s3cre", b"token=s3crets", b"token=S3CRET", "token=密".encode()]
+)
 def test_anything_else_is_no_token(query: bytes) -> None:
     assert asked(query=query) == UNAUTHORISED
 
@@ -33,7 +35,9 @@ def test_another_studios_cookie_is_none() -> None:
     assert asked((b"cookie", b"glassworks-8801=s3cret")) == UNAUTHORISED
 
 
-@pytest.mark.parametrize("host", [b"evil.example", b"127.0.0.1", b"127.0.0.1:8801", b"localhost:8800.evil.example", b""])
+@pytest.mark.parametrize(
+    "host", [b"evil.example", b"127.0.0.1", b"127.0.0.1:8801", b"localhost:8800.evil.example", b""]
+)
 def test_a_foreign_name_is_misdirected_even_with_the_token(host: bytes) -> None:
     scope = {"headers": [(b"host", host)], "path": "/", "query_string": b"token=s3cret"}
     assert DOOR.refuses(scope) == MISDIRECTED
@@ -44,7 +48,9 @@ def test_this_machines_names_come_in(host: bytes) -> None:
     assert DOOR.refuses({"headers": [(b"host", host)], "path": "/", "query_string": b"token=s3cret"}) is None
 
 
-@pytest.mark.parametrize("origin", [b"http://evil.example", b"null", b"https://127.0.0.1:8800", b"http://127.0.0.1:9999"])
+@pytest.mark.parametrize(
+    "origin", [b"http://evil.example", b"null", b"https://127.0.0.1:8800", b"http://127.0.0.1:9999"]
+)
 def test_another_pages_request_is_refused_even_with_the_token(origin: bytes) -> None:
     assert asked((b"origin", origin), query=b"token=s3cret") == FORBIDDEN
 

@@ -6,6 +6,7 @@ Started by `crew.py` as `python -m glassworks.studio.child`, with its places as 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import os
 import queue
@@ -16,7 +17,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from glassworks.core.text import Language
+from glassworks.core.text import Language, choose_language
 from glassworks.studio.channel import LONGEST, ChildChannel, Kind, Message
 from glassworks.studio.frames import encode
 from glassworks.studio.questions.desk import Desk, Places
@@ -89,6 +90,7 @@ class Answering:
         asked: dict[str, Any] = json.loads(message.data)
         language: Language = asked["language"]
         self._desk.language = language
+        choose_language(language)
         self._desk.tell = lambda label, done, total: self._tell(message.number, label, done, total)
         try:
             frame = encode(QUESTIONS.parse(asked["question"]).answer(self._desk), language)
@@ -132,7 +134,8 @@ def main() -> None:
         return
     places = Places(Path(found["out"]), tuple(map(Path, found["folders"])), found["most_parameters"])
     answering = Answering(channel, Desk(places))
-    import glassworks.models.load  # noqa: F401  (before the first question, which then does not wait for it)
+    # Before the first question, which then does not wait for it.
+    importlib.import_module("glassworks.models.load")
 
     threading.Thread(target=answering.listen, daemon=True).start()
     answering.work()

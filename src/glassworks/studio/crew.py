@@ -18,7 +18,7 @@ from glassworks.studio.refusals import BUSY, TOO_LATE, Refused, refusal
 # Questions that wait at most: with one answered at a time, more would wait for minutes.
 MOST_WAITING = 64
 # Between asking a worker to stop and stopping it: an answer that does not listen is stopped with its process.
-GRACE = 3.0
+GRACE = 10.0
 # Loading torch takes seconds on a cold disk; a worker that is not there after this will not come.
 STARTING = 120.0
 # A worker that dies at once, again and again, is not started without end.
@@ -48,8 +48,9 @@ class Crew:
         return len(self._listeners)
 
     def start(self) -> None:
-        """Starts the worker and keeps it alive until `stop`."""
-        self._task = asyncio.create_task(self._live())
+        """Starts the worker, unless it was, and keeps it alive until `stop`."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._live())
 
     async def stop(self) -> None:
         """Ends the worker for good."""

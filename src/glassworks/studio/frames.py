@@ -98,7 +98,7 @@ def _restored(value: Any, arrays: list[NDArray[np.generic]]) -> Any:
 
 def _listed(value: Any) -> Any:
     if isinstance(value, np.ndarray):
-        return _listed(cast(Any, value.tolist()))
+        return _listed(value.tolist())
     if isinstance(value, dict):
         return {k: _listed(v) for k, v in cast(dict[str, Any], value).items()}
     if isinstance(value, list):

@@ -132,7 +132,9 @@ class Guard:
             TOO_MANY: say("more than {count} requests a second", count=MOST_PER_SECOND),
         }[status]
         at_the_door = say("the whole address that the studio printed when it started")
-        right = {TOO_LARGE: say("a smaller file"), TOO_MANY: say("fewer pages, or a moment's patience")}.get(status, at_the_door)
+        right = {TOO_LARGE: say("a smaller file"), TOO_MANY: say("fewer pages, or a moment's patience")}.get(
+            status, at_the_door
+        )
         body = json.dumps(refusal(status, said, self._language, right).error, ensure_ascii=False).encode()
         headers = [(b"content-type", b"application/json; charset=utf-8"), *_HEADERS]
         await send({"type": "http.response.start", "status": status, "headers": headers})

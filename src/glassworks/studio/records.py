@@ -147,7 +147,11 @@ def store_here(out: Path) -> list[dict[str, Any]]:
 def _store_folders(out: Path) -> list[Path]:
     store = out / "store"
     folders = store.iterdir() if store.is_dir() else ()
-    return [path for path in folders if path.is_dir() and not path.is_symlink() and any((path / c).is_file() for c in _CHOICES)]
+    return [
+        path
+        for path in folders
+        if path.is_dir() and not path.is_symlink() and any((path / c).is_file() for c in _CHOICES)
+    ]
 
 
 def _stored(folder: Path) -> Stored:

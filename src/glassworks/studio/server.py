@@ -18,12 +18,14 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from glassworks.core.errors import GlassworksError, Unavailable
-from glassworks.core.text import LANGUAGES, Language, say
+from glassworks.core.text import Language, say
 from glassworks.studio.crew import Crew, Questions
 from glassworks.studio.guard import Door, Guard
 from glassworks.studio.refusals import BAD, Refused, error_json, refusal, status_of
 
 LOOPBACK = "127.0.0.1"
+# Questions that may take longer than this have a worker of their own.
+QUICK_SECONDS = 120.0
 # Names another build of the pages: for those who write them.
 PAGES = "GLASSWORKS_PAGES"
 
@@ -54,18 +56,41 @@ class Studio:
 
     options: StudioOptions
     questions: Questions
+    long_questions: Questions
+    """A worker of their own for those that may take minutes: started by the first, so that a step of the walk-through never
+    waits behind a probe."""
     playground: Crew
+
+    def asked(self, seconds: float) -> Questions:
+        """The worker for a question with this time limit."""
+        if seconds <= QUICK_SECONDS:
+            return self.questions
+        self.long_questions.crew.start()
+        return self.long_questions
 
     def language_of(self, request: Request) -> Language:
         """What the page asked for, else the studio's own."""
         asked = request.headers.get("x-glassworks-language") or request.query_params.get("lang")
-        return next((one for one in LANGUAGES if one == asked), self.options.language)
+        return language_named(asked, self.options.language)
+
+
+def language_named(asked: str | None, otherwise: Language) -> Language:
+    """The language of that name, else the other."""
+    match asked:
+        case "en" | "zh":
+            return asked
+        case _:
+            return otherwise
 
 
 def create_app(options: StudioOptions, port: int) -> Guard:
     """The guarded application of a studio that listens on `port`."""
-    studio = Studio(options, Questions(Crew("questions", options.places())), Crew("playground", options.places()))
-    app = FastAPI(title="Glassworks studio", lifespan=_lifespan, openapi_url="/api/openapi.json", docs_url=None, redoc_url=None)
+    places = options.places()
+    quick, long = (Questions(Crew("questions", places)) for _ in range(2))
+    studio = Studio(options, quick, long, Crew("playground", places))
+    app = FastAPI(
+        title="Glassworks studio", lifespan=_lifespan, openapi_url="/api/openapi.json", docs_url=None, redoc_url=None
+    )
     app.state.studio = studio
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(GlassworksError, _failed)
@@ -88,7 +113,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     try:
         yield
     finally:
-        for worker in workers:
+        for worker in (*workers, studio.long_questions.crew):
             await worker.stop()
 
 

@@ -7,10 +7,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from glassworks.studio.crew import Standing
 from glassworks.studio.frames import as_json
 from glassworks.studio.questions import QUESTIONS, Question
-from glassworks.studio.refusals import MISSING, refusal
-from glassworks.core.text import say
 
 FRAME = "application/x-glassworks-frame"
 NAME = "x-glassworks-ask"
@@ -21,7 +20,7 @@ async def answered(request: Request, question: Question) -> Response:
     """The worker's answer; a page that goes away calls its question off."""
     studio = request.app.state.studio
     asking = asyncio.create_task(
-        studio.questions.ask(
+        studio.asked(question.seconds).ask(
             question.to_json(), question.seconds, studio.language_of(request), request.headers.get(NAME, "")
         )
     )
@@ -36,7 +35,8 @@ async def answered(request: Request, question: Question) -> Response:
         leaving.cancel()
     if FRAME in request.headers.get("accept", ""):
         return Response(frame, media_type=FRAME)
-    return Response(as_json(frame), media_type="application/json")
+    # Millions of numbers as text take a moment, in which the other pages want answers too.
+    return Response(await asyncio.to_thread(as_json, frame), media_type="application/json")
 
 
 async def _left(request: Request) -> None:
@@ -61,9 +61,9 @@ for _kind in QUESTIONS:
 
 @router.get("/asked/{name}")
 async def asked(request: Request, name: str) -> dict[str, Any]:
-    """How a question stands that was asked under this name: queued or running, and how far it is."""
+    """How a question stands that was asked under this name: queued, running (and how far), or gone."""
     studio = request.app.state.studio
-    standing = studio.questions.standing.get(name)
-    if standing is None:
-        raise refusal(MISSING, say("no such question is open"), studio.language_of(request))
+    # A question that was answered a moment ago is nothing wrong: the page asked while the answer was on its way.
+    known = studio.questions.standing | studio.long_questions.standing
+    standing = known.get(name, Standing("gone"))
     return {"state": standing.state, "label": standing.label, "done": standing.done, "total": standing.total}

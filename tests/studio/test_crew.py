@@ -1,0 +1,111 @@
+"""Workers: one answers at a time, a cancelled question stops, a stuck or dead worker is replaced."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from glassworks.studio.crew import MOST_WAITING, Crew, Questions
+from glassworks.studio.frames import decode
+from glassworks.studio.refusals import BUSY, MISSING, TOO_LATE, Refused
+
+pytestmark = pytest.mark.slow
+MODELS = {"kind": "models"}
+# Every one of 256 heads silenced once: many seconds of small steps.
+LONG = {"kind": "words_heads", "model": "folder/deep", "text": ",".join(str(1 + i % 90) for i in range(200))}
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model that is narrow and very deep."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("models")
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 32, "num_attention_heads": 8}
+    LlamaForCausalLM(LlamaConfig(vocab_size=100, max_position_embeddings=256, **sizes)).save_pretrained(folder / "deep")
+    return folder
+
+
+def crew(tmp_path: Path, deep: Path | None = None) -> Questions:
+    folders = [] if deep is None else [str(deep)]
+    return Questions(Crew("questions", {"out": str(tmp_path), "folders": folders, "most_parameters": 10**9}))
+
+
+async def with_worker(questions: Questions, work: Callable[[Questions], Awaitable[None]]) -> None:
+    questions.crew.start()
+    try:
+        await work(questions)
+    finally:
+        await questions.crew.stop()
+
+
+def test_answers_come_in_the_asked_language_and_errors_as_data(tmp_path: Path) -> None:
+    async def work(questions: Questions) -> None:
+        found = decode(await questions.ask(MODELS, 60, "zh"))
+        assert any("两层" in one["title"] for one in found["models"])
+        with pytest.raises(Refused) as refused:
+            await questions.ask({"kind": "model", "model": "nowhere"}, 60, "en")
+        assert refused.value.status == MISSING
+        assert set(refused.value.error) == {"what", "given", "right", "next"}
+
+    asyncio.run(with_worker(crew(tmp_path), work))
+
+
+def test_a_question_that_nobody_waits_for_is_called_off_and_the_next_is_answered(tmp_path: Path, deep: Path) -> None:
+    async def work(questions: Questions) -> None:
+        await questions.ask(MODELS, 60, "en")
+        pid = questions.crew.pid
+        slow = asyncio.create_task(questions.ask(LONG, 600, "en", "mine"))
+        while questions.crew.working_on is None:
+            await asyncio.sleep(0.01)
+        assert questions.standing["mine"].state in ("queued", "running")
+        slow.cancel()
+        await asyncio.gather(slow, return_exceptions=True)
+        assert decode(await questions.ask(MODELS, 60, "en"))["models"]
+        assert questions.crew.pid == pid, "it listened, so its process was kept"
+        assert "mine" not in questions.standing
+
+    asyncio.run(with_worker(crew(tmp_path, deep), work))
+
+
+def test_a_question_beyond_its_time_is_told_so(tmp_path: Path, deep: Path) -> None:
+    async def work(questions: Questions) -> None:
+        await questions.ask(MODELS, 60, "en")
+        with pytest.raises(Refused) as refused:
+            await questions.ask(LONG, 0.2, "en")
+        assert refused.value.status == TOO_LATE
+
+    asyncio.run(with_worker(crew(tmp_path, deep), work))
+
+
+def test_too_many_questions_are_turned_away_at_once(tmp_path: Path) -> None:
+    async def work(questions: Questions) -> None:
+        waiting = [asyncio.create_task(questions.ask(MODELS, 60, "en")) for _ in range(MOST_WAITING)]
+        await asyncio.sleep(0)
+        with pytest.raises(Refused) as refused:
+            await questions.ask(MODELS, 60, "en")
+        assert refused.value.status == BUSY
+        assert len(await asyncio.gather(*waiting)) == MOST_WAITING
+
+    asyncio.run(with_worker(crew(tmp_path), work))
+
+
+def test_a_worker_killed_in_the_middle_is_told_and_replaced(tmp_path: Path, deep: Path) -> None:
+    async def work(questions: Questions) -> None:
+        await questions.ask(MODELS, 60, "en")
+        pid = questions.crew.pid
+        assert pid is not None
+        slow = asyncio.create_task(questions.ask(LONG, 600, "en"))
+        while questions.crew.working_on is None:
+            await asyncio.sleep(0.01)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(Refused) as refused:
+            await slow
+        assert refused.value.status == BUSY
+        assert decode(await questions.ask(MODELS, 60, "en"))["models"]
+        assert questions.crew.pid != pid
+
+    asyncio.run(with_worker(crew(tmp_path, deep), work))
