@@ -23,6 +23,7 @@ FLAGS = (
 FIRST_PAINT, STEP, EPOCHS, REDRAWS = 1.5, 0.1, 60.0, 30.0
 MODEL, TEXT, STEPS = "gallery/stories260k", "Once upon a time there was a little girl who loved to play", 60
 WATCHED = 6_000
+METER = "(({epochs, redraws}) => ({epochs, redraws, now: performance.now()}))(window.__playground)"
 
 
 def rows(runs: int) -> list[Ratio]:
@@ -105,9 +106,9 @@ def _playground(browser: Any, address: str) -> list[Ratio]:
     page.wait_for_function("window.__playground && window.__playground.epochs !== undefined", timeout=60_000)
     page.keyboard.press("Space")
     page.wait_for_timeout(1500)
-    begun = page.evaluate("({...window.__playground, now: performance.now()})")
+    begun = page.evaluate(METER)
     page.wait_for_timeout(WATCHED)
-    ended = page.evaluate("({...window.__playground, now: performance.now()})")
+    ended = page.evaluate(METER)
     page.context.close()
     seconds = (ended["now"] - begun["now"]) / 1000
     rates = {name: (ended[name] - begun[name]) / seconds for name in ("epochs", "redraws")}

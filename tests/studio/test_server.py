@@ -48,6 +48,14 @@ def test_without_the_token_nothing_is_told(studio: Running) -> None:
         assert b"token" in json.dumps(body).encode()
 
 
+def test_a_person_with_an_old_bookmark_reads_what_to_do(studio: Running) -> None:
+    status, headers, page = call(studio, "/walk", headers={"authorization": "", "accept": "text/html"})
+    assert status == 401
+    assert headers["content-type"].startswith("text/html")
+    assert "printed when it started" in page.decode()
+    assert "令牌" in page.decode()
+
+
 def test_a_foreign_host_and_a_foreign_page_are_turned_away(studio: Running) -> None:
     assert call(studio, "/api/models", headers={"host": "evil.example"})[0] == 421
     assert call(studio, "/api/models", headers={"origin": "http://evil.example"})[0] == 403

@@ -7,6 +7,7 @@ point there (DNS rebinding). So each request needs a Host of ours, a token, and 
 from __future__ import annotations
 
 import hmac
+import html
 import json
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -15,7 +16,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
-from glassworks.core.text import Language, say
+from glassworks.core.text import LANGUAGES, Language, say
 from glassworks.studio.refusals import refusal
 
 Scope = MutableMapping[str, Any]
@@ -115,7 +116,7 @@ class Guard:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "not allowed"})
         else:
-            await self._turn_away(status, send)
+            await self._turn_away(status, scope, send)
 
     def _too_many(self) -> int | None:
         second = int(time.monotonic())
@@ -123,7 +124,7 @@ class Guard:
         self._second = second
         return TOO_MANY if self._seen > MOST_PER_SECOND else None
 
-    async def _turn_away(self, status: int, send: Send) -> None:
+    async def _turn_away(self, status: int, scope: Scope, send: Send) -> None:
         said = {
             UNAUTHORISED: say("the studio's token is missing or wrong"),
             FORBIDDEN: say("this request comes from another page"),
@@ -135,9 +136,17 @@ class Guard:
         right = {TOO_LARGE: say("a smaller file"), TOO_MANY: say("fewer pages, or a moment's patience")}.get(
             status, at_the_door
         )
-        body = json.dumps(refusal(status, said, self._language, right).error, ensure_ascii=False).encode()
-        headers = [(b"content-type", b"application/json; charset=utf-8"), *_HEADERS]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        accepted = b"".join(value for name, value in scope["headers"] if name == b"accept")
+        if b"text/html" in accepted:
+            # A person with an old bookmark or a tab from before a restart: both languages, nothing to load.
+            lines = "".join(
+                f"<p>{html.escape(f'{said.in_language(one)}: {right.in_language(one)}')}</p>" for one in LANGUAGES
+            )
+            body, kind = f"<!doctype html><title>Glassworks</title>{lines}".encode(), b"text/html; charset=utf-8"
+        else:
+            error = refusal(status, said, self._language, right).error
+            body, kind = json.dumps(error, ensure_ascii=False).encode(), b"application/json; charset=utf-8"
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind), *_HEADERS]})
         await send({"type": "http.response.body", "body": body})
 
 
