@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import birth, capture, decoding, infini, mesa, pretraining, surgery, worlds
+from benchmarks import birth, capture, decoding, infini, mesa, pretraining, studio, studio_playground, surgery, worlds
 from benchmarks.measure import Ratio, as_json, machine
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -34,6 +34,8 @@ def main() -> None:
             "worlds",
             "decoding",
             "pretraining",
+            "studio_playground",
+            "studio",
         ],
         action="append",
     )
@@ -49,6 +51,8 @@ def main() -> None:
         "worlds",
         "decoding",
         "pretraining",
+        "studio_playground",
+        "studio",
         "head",
     ]
     console = Console()
@@ -64,6 +68,8 @@ def main() -> None:
         "worlds": lambda: worlds.rows(given.runs),
         "pretraining": lambda: pretraining.rows(given.runs),
         "decoding": lambda: decoding.rows(given.runs),
+        "studio_playground": lambda: studio_playground.rows(given.runs),
+        "studio": lambda: studio.rows(given.runs),
         "head": lambda: [birth.time_to_head(given.head_runs)],
     }
     about = machine()

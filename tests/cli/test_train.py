@@ -12,7 +12,6 @@ import glassworks as gw
 from glassworks.cli.live import dashboard
 from glassworks.cli.main import main
 from glassworks.cli.options_train import Train
-from glassworks.training.recipes import read_settings, training_of
 from glassworks.cli.train import TrainedModel, WorstSolve, worst_of
 from glassworks.cli.watch import Watch
 from glassworks.core.errors import Diverged, InvalidInput, InvalidSpec, NotFound, UnknownName
@@ -25,6 +24,7 @@ from glassworks.tasks import Bigram, Dynamics, TextWindows
 from glassworks.tasks.solvers import half_squared_error
 from glassworks.tensors.seeds import Seed
 from glassworks.training.objectives import SquaredError
+from glassworks.training.recipes import read_settings, training_of
 from glassworks.training.schedules import Constant, WarmupCosine
 from glassworks.training.spec import AdamW, Sgd, TrainingSpec
 from tests.cli.test_main import run_without

@@ -7,11 +7,11 @@ import pytest
 from glassworks.cli.main import main
 from glassworks.cli.options import read
 from glassworks.cli.options_train import Train, settings_first
-from glassworks.training.stages.recipes import is_stage, stage_of
 from glassworks.core.errors import BrokenFile, InvalidInput, InvalidSpec, NotFound, UnknownName
 from glassworks.mixers import Linear, Softmax
 from glassworks.models.spec import EncoderSpec
 from glassworks.training.stages.pretrain import FITTED
+from glassworks.training.stages.recipes import is_stage, stage_of
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from glassworks.core.text import Text, say
 from glassworks.evidence.claims import Outcome, Scale, Verdict
 from glassworks.evidence.statistics import Interval
 from glassworks.figures import ColourScale, Heading, Matrix, heatmap
-from glassworks.report import Check, FileLink, Page, Row, Section, SummaryLine, Table, render
+from glassworks.report import Check, FileLink, Page, Row, Section, SummaryLine, Table, fragment, render
 from glassworks.report.render import table_data, value_words
 from tests.figures.charts import KINDS, figure
 from tests.report.demo import demo_page
@@ -236,3 +236,31 @@ def test_a_large_figure_is_one_click_away_and_can_be_pointed_to() -> None:
         page.index(f'id="{shown.name}"') < opened < page.index(f'id="{folded.name}"') < page.index("</details>", opened)
     )
     assert "wide flows" in outline.values("class")
+
+
+def test_a_fragment_says_the_page_in_one_language_and_without_its_frame(page: str) -> None:
+    for language in ("en", "zh"):
+        part = fragment(demo_page(), language)
+        outline = Outline(part)
+        assert not {"html", "head", "body", "style", "nav"} & {tag for tag, _ in outline.found}
+        assert not any("lang-" in names for names in outline.values("class"))
+        own = {name for name in outline.values("id") if name in re.findall(r'id="([^"]+)"', page)}
+        assert {slug for slug in outline.values("id")} == own
+        for text in (demo_page().sections[0].title, demo_page().fidelity[0].name):
+            assert text.in_language(language) in " ".join(outline.words)
+
+
+def test_hostile_strings_stay_text_in_a_fragment() -> None:
+    for language in ("en", "zh"):
+        part = Outline(fragment(hostile_page(), language))
+        assert {tag for tag, _ in part.found} & {"img"} == set()
+        scripts = [attributes for tag, attributes in part.found if tag == "script"]
+        assert all(attributes.get("type") == "application/json" for attributes in scripts)
+
+
+def test_the_rules_of_the_parts_touch_nothing_outside_a_report() -> None:
+    rules = (Path("src/glassworks/report/templates/parts.css")).read_text(encoding="utf-8")
+    bare = re.sub(r"/\*.*?\*/|@media[^{]*\{", "", rules, flags=re.DOTALL)
+    selectors = [one.strip() for found in re.findall(r"([^{}]+)\{", bare) for one in found.split(",")]
+    assert len(selectors) > 50
+    assert [one for one in selectors if not one.startswith(".report ")] == []

@@ -10,6 +10,7 @@ from glassworks.anatomy import Alphabet, Subject, TokenBatch
 from glassworks.core.errors import InvalidInput
 from glassworks.core.text import say
 from glassworks.instruments import Ablation, AttentionMaps, HeadScores, LogitLens, Patching, RepeatedTokens, Similarity
+from glassworks.instruments.head_scores import SCORES
 from glassworks.studio.examine.given import DRAWN, SAMPLE, command_of, documents_of, text_of, tokens_of
 from glassworks.studio.examine.heads import as_bytes, large_map_of, pooled, repeated_of, wall_of
 from glassworks.studio.examine.lens import lens_of
@@ -20,6 +21,7 @@ from glassworks.studio.questions.desk import Desk, Places, Shelved
 from tests.families import VOCABULARY, subject
 from tests.planted.models import induction_head
 
+pytestmark = pytest.mark.slow
 LETTERS = Alphabet(tuple("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,!?:;'é"[:VOCABULARY]))
 IDS = "3 9 14 3 9 14 3 9"
 HOSTILE = "<script>alert(1)</script>"
@@ -62,13 +64,18 @@ def test_thin_attention_keeps_a_colour() -> None:
 
 def test_the_planted_induction_head_is_the_one_that_is_marked() -> None:
     looked = Subject.of(induction_head())
-    found = repeated_of(looked, 0)
-    best = found["best"][2]
-    assert (found["layers"][best], found["heads"][best]) == (1, 0)
-    assert "head L1H0 stands out most for induction" in found["told"][0].en
-    assert found["scores"][best, 2, 0] == pytest.approx(
-        RepeatedTokens(seed=0).read(looked, TokenBatch(torch.zeros(1, 1, dtype=torch.long))).values[2, 1, 0, 0], rel=1e-6
-    )
+    wall = wall_of(looked, tokens_of(looked, "3 9 14 7 11 3 9 14 7 11 3 9 14 7 11"), "")
+    best = wall["best"][SCORES.index("induction")]
+    assert (wall["layers"][best], wall["heads"][best]) == (1, 0)
+    assert "Head L1H0 scores highest for induction" in wall["told"][0].en
+
+
+def test_random_tokens_said_twice_score_as_the_instrument_does() -> None:
+    looked = subject("llama")
+    found = repeated_of(looked, 3)
+    read = RepeatedTokens(seed=3).read(looked, TokenBatch(torch.zeros(1, 1, dtype=torch.long))).values
+    for row, (layer, head) in enumerate(zip(found["layers"], found["heads"], strict=True)):
+        np.testing.assert_allclose(found["scores"][row], read[:, layer, head], rtol=1e-6)
 
 
 def test_random_tokens_said_twice_are_refused_to_models_that_look_ahead() -> None:
@@ -89,7 +96,7 @@ def test_all_three_kinds_of_heads_of_an_encoder_decoder_have_a_wall(which) -> No
     assert (wall["scores"] is None) == (which == "cross")
 
 
-@pytest.mark.parametrize("family", ["llama", "bert", "t5"])
+@pytest.mark.parametrize("family", ["llama", "bert"])
 def test_the_lens_of_a_window_is_that_of_the_whole_text(desk: Desk, family: str) -> None:
     looked = subject(family)
     batch = tokens_of(looked, IDS)

@@ -117,6 +117,13 @@ def test_what_is_missing_is_said_before_a_process_is_started(desk: Desk, verb: s
         understood(verb, "", {}, desk)
 
 
+def test_the_looks_that_a_form_offers_are_those_of_the_command() -> None:
+    from glassworks.cli.looks import LOOKS
+
+    schema, _ = schema_of("train", "bigram")
+    assert schema["$defs"]["TrainingSpec"]["properties"]["probe"]["enum"] == list(LOOKS)
+
+
 def _fields(schema: Any) -> Iterator[tuple[str, str]]:
     if isinstance(schema, list):
         for one in schema:

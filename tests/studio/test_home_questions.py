@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from glassworks.core.errors import InvalidInput
 from glassworks.studio.home.glance import CANDIDATES, MOST_TOKENS
 from glassworks.studio.home.machine import machine

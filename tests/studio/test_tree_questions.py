@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from glassworks.core.errors import UnknownName
 from glassworks.models.lineage import LINEAGE
 from glassworks.models.presets import PRESETS

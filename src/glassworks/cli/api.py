@@ -84,8 +84,8 @@ def train(
     `settings` are steps, depth, width, heads, batch, rate, length, seed, or any field by its path, with `__` for the dot
     (`model__norm="rms"`). An equal training that is finished is not repeated; one that was stopped goes on.
     """
-    from glassworks.training.recipes import training_of
     from glassworks.cli.train import trained
+    from glassworks.training.recipes import training_of
 
     changes = {name.replace("__", "."): _plain(value) for name, value in settings.items()}
     changes |= {} if data is None else {"task.path": str(data)}

@@ -118,7 +118,9 @@ class Writing:
             ids = self._written(model)
             start = self._start(model).shape[1]
             self.events.emit(
-                Sampled(digest=self.digest, step=step, prompt=self._spelled(ids[:start]), text=self._spelled(ids[start:]))
+                Sampled(
+                    digest=self.digest, step=step, prompt=self._spelled(ids[:start]), text=self._spelled(ids[start:])
+                )
             )
         self.looks += 1
         return {}

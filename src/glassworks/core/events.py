@@ -61,6 +61,16 @@ class StepDone(Event, frozen=True):
     seconds: float
 
 
+class Sampled(Event, frozen=True):
+    """What the model under training wrote after `step` steps, going on from a prompt."""
+
+    kind: Literal["sampled"] = "sampled"
+    digest: str
+    step: int
+    prompt: str
+    text: str
+
+
 class CheckpointSaved(Event, frozen=True):
     """The state after `step` steps is on disk."""
 
@@ -125,6 +135,7 @@ AnyEvent = Annotated[
     | Planned
     | TrainingStarted
     | StepDone
+    | Sampled
     | CheckpointSaved
     | TrainingDone
     | Stopped

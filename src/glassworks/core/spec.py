@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar, cast, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glassworks.core.errors import InvalidSpec, known_names
-from glassworks.core.text import say
+from glassworks.core.text import Text, say
 
 # Not typing.Self: the type checks of the tests wrap single methods and cannot know the class.
 S = TypeVar("S", bound="Spec")
@@ -171,7 +171,7 @@ def invalid_spec(spec: type[BaseModel], problem: ValidationError) -> InvalidSpec
             right=known_names(str(first["loc"][-1]), known),
         )
     cause = first.get("ctx", {}).get("error")
-    reason = cause.what if isinstance(cause, ImpossibleValue) else say("{reason}", reason=first["msg"])
+    reason = cause.what if isinstance(cause, ImpossibleValue) else _reason(first)
     right = cause.right if isinstance(cause, ImpossibleValue) else None
     # What is wrong with fields together is said by the reason; a whole spec in print would bury it.
     given = first.get("input")
@@ -180,6 +180,30 @@ def invalid_spec(spec: type[BaseModel], problem: ValidationError) -> InvalidSpec
         given=None if isinstance(given, Mapping | BaseModel) else given,
         right=right,
     )
+
+
+def _reason(problem: Any) -> Text:
+    """Pydantic's sentence, in both languages where it is one that a person meets often."""
+    bound = problem.get("ctx", {})
+    match problem["type"]:
+        case "greater_than":
+            return say("Input should be greater than {bound}", bound=f"{bound['gt']:g}")
+        case "greater_than_equal":
+            return say("Input should be greater than or equal to {bound}", bound=f"{bound['ge']:g}")
+        case "less_than":
+            return say("Input should be less than {bound}", bound=f"{bound['lt']:g}")
+        case "less_than_equal":
+            return say("Input should be less than or equal to {bound}", bound=f"{bound['le']:g}")
+        case "missing":
+            return say("Field required")
+        case "literal_error" | "enum":
+            return say("Input should be {expected}", expected=bound["expected"])
+        case "int_type":
+            return say("Input should be a valid integer")
+        case "float_type":
+            return say("Input should be a valid number")
+        case _:
+            return say("{reason}", reason=problem["msg"])
 
 
 class ImpossibleValue(ValueError):

@@ -1,7 +1,7 @@
 """Logit lens: what the model would say if it stopped after each half layer (nostalgebraist 2020)."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -39,10 +39,14 @@ class LogitLens(Instrument):
     """Which sequence of the batch is shown."""
     top: int = Field(default=3, ge=1)
     """How many top tokens are kept for each place."""
+    halves: bool = True
+    """Whether the places after attention are read too."""
+    later: ClassVar[frozenset[str]] = frozenset({"halves"})
 
     def sites(self, anatomy: Anatomy) -> tuple[Site, ...]:
         """The stream before layer 0, after each attention where such a place exists, and after each layer."""
-        inner = [Site(part, i) for i in range(anatomy.depth) for part in ("mid", "out")]
+        parts = ("mid", "out") if self.halves else ("out",)
+        inner = [Site(part, i) for i in range(anatomy.depth) for part in parts]
         return (Site("in", 0), *(site for site in inner if why_missing(site, anatomy) is None))
 
     def read(self, subject: Subject, batch: TokenBatch, activations: Activations | None = None) -> Measurement:

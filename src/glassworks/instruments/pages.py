@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from glassworks.anatomy.fidelity import Fidelity
+from glassworks.anatomy.subject import Subject
 from glassworks.anatomy.tokens import TokenBatch
 from glassworks.core.text import Text, say
 from glassworks.instruments.attention_maps import AttentionMaps
+from glassworks.instruments.base import Reading
 from glassworks.instruments.examine import Examination
 from glassworks.instruments.findings import table_suffixes
 from glassworks.instruments.summary import given_words, summary_of
@@ -21,11 +24,9 @@ def page_of(found: Examination) -> Page:
         title=say("Inside {name}", name=found.subject.origin.name),
         lead=say("What {given} show of this model, checked against the untouched model first.", given=given_words(found)),
         summary=summary_of(found),
-        passport=_passport(found),
-        fidelity=tuple(
-            Check(row.says, check_value(row.value, row.remark), row.holds is not False) for row in found.fidelity.rows()
-        ),
-        sections=(_tokens(found), *_parts(found)),
+        passport=passport_of(found.subject, found.environment, found.seed),
+        fidelity=checks_of(found.fidelity),
+        sections=(token_section(found.batch), *sections_of(found.readings)),
         limits=_limits(found),
         cost=(
             Row(say("time"), f"{found.seconds:.1f} s"),
@@ -40,15 +41,20 @@ def page_of(found: Examination) -> Page:
     )  # fmt: skip
 
 
+def checks_of(fidelity: Fidelity) -> tuple[Check, ...]:
+    """The checks, green where they hold or could not be made."""
+    return tuple(Check(row.says, check_value(row.value, row.remark), row.holds is not False) for row in fidelity.rows())
+
+
 def check_value(value: float, remark: Text | None) -> Text | str:
     """The number that decided a check, with what there is to remark on it."""
     number = "–" if np.isnan(value) else "0" if value == 0 else f"{value:.1e}"
     return number if remark is None else say("{value} ({remark})", value=number, remark=remark)
 
 
-def _passport(found: Examination) -> tuple[Row, ...]:
-    subject = found.subject
-    packages: Mapping[str, Any] = found.environment["packages"]
+def passport_of(subject: Subject, environment: Mapping[str, Any], seed: int) -> tuple[Row, ...]:
+    """What the model is and what it ran on; `environment` as `describe_environment` gives it."""
+    packages: Mapping[str, Any] = environment["packages"]
     dtype = str(next(subject.model.parameters()).dtype).removeprefix("torch.")
     rows = [
         Row(say("model"), f"{subject.origin.name} ({type(subject.model).__name__})"),
@@ -59,14 +65,14 @@ def _passport(found: Examination) -> tuple[Row, ...]:
         Row(say("tokenizer"), "–" if subject.tokenizer is None else type(subject.tokenizer).__name__),
         Row(say("trained on"), "–" if subject.world is None else subject.world.kind),
         Row(say("device and number format"), f"{subject.device}, {dtype}"),
-        Row(say("seed"), str(found.seed)),
+        Row(say("seed"), str(seed)),
         Row(say("versions"), ", ".join(f"{name} {version}" for name, version in packages.items() if version)),
     ]
     return (*rows, *(Row(name, value) for name, value in subject.anatomy.rows()))
 
 
-def _tokens(found: Examination) -> Section:
-    batch = found.batch
+def token_section(batch: TokenBatch) -> Section:
+    """The tokens of the first text, those of the source beside them."""
     tables = [_token_table(batch, "token-list", say("The tokens as the model sees them"))]
     notes: list[Text] = []
     if batch.source is not None:
@@ -146,9 +152,9 @@ def _order() -> tuple[_Part, ...]:
     )  # fmt: skip
 
 
-def _parts(found: Examination) -> list[Section]:
+def sections_of(readings: Mapping[str, Reading]) -> list[Section]:
     """The sections that have figures; what fits several parts stands in the first."""
-    left = dict(found.readings)
+    left = dict(readings)
     sections: list[Section] = []
     for part in _order():
         names = [name for kind in part.kinds for name in left if _plain(name).startswith(kind)]

@@ -48,7 +48,7 @@ def replaced_logits(
     subject: Subject, batch: TokenBatch, rows: Sequence[Row]
 ) -> Iterator[Float[Tensor, "position vocabulary"]]:
     """The logits of each row, in order; a row costs one sequence of a pass, and its memory is freed in turn."""
-    together = max(1, min(MOST_ROWS, MOST_LOGITS // (batch.ids.shape[1] * subject.anatomy.vocabulary)))
+    together = rows_together(subject, batch)
     for first in range(0, len(rows), together):
         chunk = rows[first : first + together]
         changes: dict[Site, list[tuple[int, Replacement]]] = {}
@@ -59,6 +59,11 @@ def replaced_logits(
         with torch.no_grad(), edited(subject, edits):
             logits = subject.forward(sequences_of(batch, [row.sequence for row in chunk]))
         yield from logits
+
+
+def rows_together(subject: Subject, batch: TokenBatch) -> int:
+    """How many rows one pass of the model takes."""
+    return max(1, min(MOST_ROWS, MOST_LOGITS // (batch.ids.shape[1] * subject.anatomy.vocabulary)))
 
 
 def _put(changes: Sequence[tuple[int, Replacement]], tensor: Tensor, hook: HookPoint) -> Tensor:

@@ -1,5 +1,6 @@
 """The summary of an examination: a few plain sentences, each with the figure it is taken from."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from glassworks.anatomy.places import layer_count
 from glassworks.anatomy.tokens import token_count
 from glassworks.core.text import Text, say
 from glassworks.evidence.measurements import Measurement
+from glassworks.instruments.base import Reading
 from glassworks.instruments.examine import Examination
 from glassworks.instruments.head_scores import not_measurable, score_name
 from glassworks.instruments.sinks import SINK_TOKENS, acting_layers
@@ -27,15 +29,20 @@ def summary_of(found: Examination) -> tuple[SummaryLine, ...]:
         if found.fidelity.holds
         else say("A fidelity check failed, so nothing below may be read as a fact about the model.")
     )
-    lines = [SummaryLine(size, "tokens"), SummaryLine(state, "fidelity"), *_head_lines(found)]
+    return (SummaryLine(size, "tokens"), SummaryLine(state, "fidelity"), *lines_of(found.readings))
+
+
+def lines_of(readings: Mapping[str, Reading]) -> tuple[SummaryLine, ...]:
+    """What each instrument found, in one sentence or two."""
+    lines = _head_lines(readings)
     told = {
         "logit_lens": _lens_line, "tuned_lens": _tuned_line, "block_influence": _influence_line, "sinks": _sinks_line,
         "encoder_sinks": _encoder_sinks_line, "ablation": _ablation_line, "memory_recall": _recall_line,
     }  # fmt: skip
     for name, line in told.items():
-        if name in found.readings:
-            says = line(found.readings[name].measurement)
-            lines += [] if says is None else [SummaryLine(says, found.readings[name].figure.name)]
+        if name in readings:
+            says = line(readings[name].measurement)
+            lines += [] if says is None else [SummaryLine(says, readings[name].figure.name)]
     return tuple(lines)
 
 
@@ -47,16 +54,16 @@ def given_words(found: Examination) -> Text:
     return tokens if count == 1 else say("{count} texts of {tokens} in all", count=count, tokens=tokens)
 
 
-def _head_lines(found: Examination) -> list[SummaryLine]:
+def _head_lines(readings: Mapping[str, Reading]) -> list[SummaryLine]:
     """The heads that stand out for induction and for the previous token, or that none does."""
     lines: list[SummaryLine] = []
-    if "head_scores" in found.readings:
-        reading = found.readings["head_scores"]
+    if "head_scores" in readings:
+        reading = readings["head_scores"]
         told = [head_line(reading.measurement, score) for score in ("induction", "previous_token")]
         blank = not_measurable(reading.measurement)
         lines += [SummaryLine(one, reading.figure.name) for one in (*told, blank) if one is not None]
-    if "repeated_tokens" in found.readings:
-        reading = found.readings["repeated_tokens"]
+    if "repeated_tokens" in readings:
+        reading = readings["repeated_tokens"]
         told = head_line(reading.measurement, "induction", random=True)
         lines += [] if told is None else [SummaryLine(told, reading.figure.name)]
     return lines

@@ -42,7 +42,8 @@ class Attention(nn.Module):
     def __init__(self, spec: StackSpec, layer: int) -> None:
         super().__init__()
         self.sizes = spec.sizes_of(layer)
-        self.layer = layer
+        # Named as in transformers: which slot of a cache is its own. A plan that runs a layer twice gives it two.
+        self.layer_idx = layer
         self.rotates = spec.rotates(layer)
         self.normalises = spec.normalises(layer)
         self.reads_code = spec.reads_code(layer)
@@ -92,13 +93,13 @@ class Attention(nn.Module):
             out = self.mixer(q, k, v, gates=gates, remember=False).out
         elif self.keeps_keys:
             gates = self._gates(hidden_states, gates)
-            known = int(past_key_values.get_seq_length(self.layer)) + q.shape[2]
-            k, v = past_key_values.update(k, v, self.layer)
+            known = int(past_key_values.get_seq_length(self.layer_idx)) + q.shape[2]
+            k, v = past_key_values.update(k, v, self.layer_idx)
             # A cache of fixed size hands out its unused places too.
             k, v = k[:, :, :known], v[:, :, :known]
             out = self.mixer(q, k, v, gates=gates, remember=False).out
         else:
-            place = memory_layer(past_key_values, self.layer)
+            place = memory_layer(past_key_values, self.layer_idx)
             memory = place.memory
             gates = self._gates(hidden_states, None if gates is None else gates.last(q.shape[2]))
             mixed = self.mixer(q, k, v, memory, gates)
@@ -168,7 +169,7 @@ class Attention(nn.Module):
             raise Unavailable(
                 say(
                     "layer {layer} remembers earlier tokens only as a sum; they have no attention map",
-                    layer=self.layer,
+                    layer=self.layer_idx,
                 ),
                 right=say("one pass over the whole text, without a cache"),
             )

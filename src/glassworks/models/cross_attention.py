@@ -32,7 +32,8 @@ class CrossAttention(nn.Module):
 
     def __init__(self, spec: StackSpec, layer: int) -> None:
         super().__init__()
-        self.layer = layer
+        # Named as in transformers: which slot of a cache is its own. A plan that runs a layer twice gives it two.
+        self.layer_idx = layer
         self.sizes = spec.replaced("mixers", (Softmax(),)).sizes
         inner, shared = (heads * self.sizes.head_width for heads in (self.sizes.query_heads, self.sizes.kv_heads))
         bias = spec.bias if spec.query_bias is None else spec.query_bias
@@ -61,14 +62,14 @@ class CrossAttention(nn.Module):
         return self.o_proj(out.transpose(1, 2).flatten(2)), shown
 
     def _read(self, source: Source, past_key_values: EncoderDecoderCache | None) -> tuple[Tensor, Tensor]:
-        if past_key_values is not None and past_key_values.is_updated.get(self.layer):
+        if past_key_values is not None and past_key_values.is_updated.get(self.layer_idx):
             # Plain keys and values, as the body made this cache.
-            kept: Any = past_key_values.cross_attention_cache.layers[self.layer]
+            kept: Any = past_key_values.cross_attention_cache.layers[self.layer_idx]
             return kept.keys, kept.values
         k, v = self._heads(self.k_proj(source.vectors)), self._heads(self.v_proj(source.vectors))
         if past_key_values is not None:
-            k, v = past_key_values.cross_attention_cache.update(k, v, self.layer)
-            past_key_values.is_updated[self.layer] = True
+            k, v = past_key_values.cross_attention_cache.update(k, v, self.layer_idx)
+            past_key_values.is_updated[self.layer_idx] = True
         return k, v
 
     def _heads(self, x: Tensor) -> Tensor:

@@ -8,12 +8,13 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
-from glassworks.core.text import Text, current_language, say
+from glassworks.core.text import Language, Text, current_language, say
 from glassworks.evidence.claims import Outcome, Verdict
+from glassworks.figures.figure import SvgLanguage
 from glassworks.figures.palette import DARK, LIGHT
 from glassworks.figures.vector import slug
 from glassworks.figures.words import Label, chinese, english, printable
@@ -24,21 +25,38 @@ def render(page: Page) -> str:
     """The report as HTML text; strings of the page are shown, never read as markup."""
     _check_anchors(page)
     script = _source("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return _filled(
+        "page.html.jinja",
+        page,
+        "both",
+        language=current_language(),
+        style=_source("parts.css") + _source("page.css"),
+        light=_variables(LIGHT.named()),
+        dark=_variables(DARK.named()),
+        script=script,
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def fragment(page: Page, language: Language) -> str:
+    """The filled parts of a page as HTML in one language, to stand in another page inside an element of class `report`.
+
+    The same template as the report's; `templates/parts.css` holds its rules, which need the report's colours by name
+    (`--ink`, `--figure-ink` ...). Ids are the report's: two fragments with the same section do not fit on one page.
+    """
+    return _filled("parts.html.jinja", page, language, language=language)
+
+
+def _filled(template: str, page: Page, shown: SvgLanguage, **values: object) -> str:
     return (
-        _environment()
-        .get_template("page.html.jinja")
+        _environment(shown)
+        .get_template(template)
         .render(
             page=page,
-            language=current_language(),
-            style=_source("page.css"),
-            light=_variables(LIGHT.named()),
-            dark=_variables(DARK.named()),
-            script=script,
-            script_digest=digest,
             words=_words(),
             badges={outcome: _badge(outcome) for outcome in Outcome},
             counts=Counter(verdict.outcome for verdict in page.verdicts),
+            **values,
         )
     )
 
@@ -67,7 +85,8 @@ def _source(name: str) -> str:
 
 
 @cache
-def _environment() -> Any:
+def _environment(shown: SvgLanguage) -> Any:
+    """The templates with the filters that write both languages, or one."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment: Any = Environment(
@@ -78,38 +97,38 @@ def _environment() -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "both": _both,
-        "cell": _cell,
+        "both": partial(_shown, language=shown),
+        "cell": partial(_cell, language=shown),
         "columns_json": _columns_json,
         "table_data": table_data,
         "number_columns": _number_columns,
         "slug": slug,
-        "svg": _svg,
+        "svg": partial(_svg, language=shown),
         "value": value_words,
         "visible": printable,
     }
     return environment
 
 
-def _both(label: Label) -> Any:
+def _shown(label: Label, language: SvgLanguage) -> Any:
     from markupsafe import Markup, escape
 
     in_english, in_chinese = english(label), chinese(label)
-    if in_english == in_chinese:
-        return escape(in_english)
+    if language != "both" or in_english == in_chinese:
+        return escape(in_chinese if language == "zh" else in_english)
     return Markup('<span class="lang-en" lang="en">{}</span><span class="lang-zh" lang="zh">{}</span>').format(
         in_english, in_chinese
     )
 
 
-def _cell(cell: Cell) -> Any:
+def _cell(cell: Cell, language: SvgLanguage) -> Any:
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return "–"
     if isinstance(cell, bool):
-        return _both(say("yes") if cell else say("no"))
+        return _shown(say("yes") if cell else say("no"), language)
     if isinstance(cell, float):
         return f"{cell:.4g}".replace("-", "−")
-    return _both(cell) if isinstance(cell, Text | str) else str(cell).replace("-", "−")
+    return _shown(cell, language) if isinstance(cell, Text | str) else str(cell).replace("-", "−")
 
 
 def _number_columns(table: Table) -> list[bool]:
@@ -122,11 +141,11 @@ def _is_number_column(cells: Sequence[Cell]) -> bool:
     return bool(known) and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in known)
 
 
-def _svg(figure: Any) -> Any:
+def _svg(figure: Any, language: SvgLanguage) -> Any:
     from markupsafe import Markup
 
     # finish_svg escapes every word of the figure, so what it returns is markup of ours alone.
-    return Markup(figure.svg("auto", "both"))
+    return Markup(figure.svg("auto", language))
 
 
 def _columns_json(columns: Mapping[str, Sequence[object]]) -> Any:

@@ -121,8 +121,11 @@ def record(subject: Subject, batch: TokenBatch, stack: str | None = None) -> tup
 
 def to_logits(
     subject: Subject, batch: TokenBatch, stream: Stream, *, stack: str | None = None
-) -> Float[Tensor, "batch position vocabulary"]:
-    """The logits the model gives when the stack's last layer returns this stream, through the model's own code."""
+) -> Float[Tensor, "batch query vocabulary"]:
+    """The logits the model gives when the stack's last layer returns this stream, through the model's own code.
+
+    Where the stream is an encoder's, the logits are at the decoder's positions.
+    """
     stack = choose_stack(subject.anatomy, stack)
     injector = _Injector(stream)
     with Slots(subject, stack, injector) as slots, torch.no_grad():

@@ -23,7 +23,8 @@ export function colourOf(value: number, largest: number, scale: Scale, dark: boo
 
 export const css = ([red, green, blue]: Rgb): string => `rgb(${red} ${green} ${blue})`;
 
-/** Black or white, whichever reads on a colour. */
-export function inkOn([red, green, blue]: Rgb): string {
-  return 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#14181d" : "#ffffff";
+/** Black or white, whichever reads better on a colour (WCAG's relative luminance; at 0.179 both have a contrast of 4.58). */
+export function inkOn(colour: Rgb): string {
+  const [red, green, blue] = colour.map((one) => (one <= 10 ? one / 3295 : ((one / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000000" : "#ffffff";
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -74,7 +73,6 @@ class Desk:
     language: Language = "en"
     tell: Tell = _ignored
     _open: OrderedDict[str, Subject] = field(default_factory=lambda: OrderedDict[str, "Subject"]())
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def models(self) -> dict[str, Shelved]:
         """Every model that lies here, by identifier; read anew each time, since trainings add to it."""
@@ -101,9 +99,10 @@ class Desk:
                 next_command=f"glassworks examine {found.folder}",
             )
         from glassworks.models.load import load
+        from glassworks.tasks import TASKS
 
         # One pass over a few words is faster on the processor than the way to a device and back.
-        subject = load(found.folder, device="cpu", dtype="float32")
+        subject = load(found.folder, device="cpu", dtype="float32", world_reader=TASKS.parse)
         self._open[identifier] = subject
         self._close_others()
         return subject

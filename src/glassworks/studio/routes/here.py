@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from glassworks.studio.home.machine import machine as machine_here
 from glassworks.studio.questions.models import ModelsHere
 from glassworks.studio.routes.ask import answered
 
@@ -16,6 +17,12 @@ router = APIRouter(tags=["here"])
 async def models(request: Request) -> Response:
     """Every model that can be opened here."""
     return await answered(request, ModelsHere())
+
+
+@router.get("/machine")
+def machine(request: Request) -> dict[str, Any]:
+    """What this machine is: cores, memory, disk, device, where files lie."""
+    return machine_here(request.app.state.studio.options.out)
 
 
 @router.get("/state")

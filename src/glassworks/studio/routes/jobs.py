@@ -8,14 +8,16 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from glassworks.studio.frames import decode
 from glassworks.studio.jobs.data import kept, listed
 from glassworks.studio.jobs.job import Job, Order
 from glassworks.studio.jobs.keeper import Keeper
-from glassworks.studio.jobs.reading import detail, events_after, history_of, summary
+from glassworks.studio.jobs.reading import detail, events_after, history_of, report_of, summary
 from glassworks.studio.refusals import BAD, Refused
+from glassworks.studio.routes.runs import REPORT_POLICY
 
 # Checking a form reads the files that it names, and loads torch for the first one.
 CHECK_SECONDS = 90.0
@@ -46,6 +48,8 @@ class NewJob(BaseModel):
     about: str = Field(default="", max_length=4000)
     choices: dict[str, Any] = Field(default={}, max_length=400)
     title: str = Field(default="", max_length=120)
+    preset: str = Field(default="", max_length=40)
+    """The filled-in form that this came from, whose name the page shows in its own language."""
 
 
 class NewData(BaseModel):
@@ -78,7 +82,12 @@ async def add(request: Request, new: NewJob) -> dict[str, Any]:
     if found["problem"] is not None:
         raise Refused(BAD, found["problem"])
     order = Order(
-        new.verb, new.about, new.title or found["title"], tuple(found["words"]), new.choices, dict(found["facts"])
+        new.verb,
+        new.about,
+        new.title or found["title"],
+        tuple(found["words"]),
+        new.choices,
+        dict(found["facts"]) | {"preset": new.preset},
     )
     return summary(_keeper(request).add(order, language))
 
@@ -91,7 +100,9 @@ async def job(request: Request, identifier: str) -> dict[str, Any]:
 
 
 @router.get("/jobs/{identifier}/events")
-async def events(request: Request, identifier: str, after: Annotated[int, Query(ge=0, le=1 << 50)] = 0) -> dict[str, Any]:
+async def events(
+    request: Request, identifier: str, after: Annotated[int, Query(ge=0, le=1 << 50)] = 0
+) -> dict[str, Any]:
     """Events from a byte offset on, in pieces; ask again from `next`."""
     return events_after(_keeper(request).job(identifier), after)
 
@@ -101,6 +112,15 @@ async def history(request: Request, identifier: str, digest: str) -> dict[str, A
     """What was logged in an earlier, equal training that the job found finished."""
     keeper = _keeper(request)
     return history_of(keeper.job(identifier), digest, keeper.out)
+
+
+@router.get("/jobs/{identifier}/report")
+async def report(request: Request, identifier: str) -> Response:
+    """The report that the job wrote, as it is; 404 before there is one."""
+    keeper = _keeper(request)
+    path = report_of(keeper.job(identifier), keeper.out)
+    headers = {"content-security-policy": REPORT_POLICY, "cache-control": "no-cache"}
+    return FileResponse(path, media_type="text/html; charset=utf-8", headers=headers)
 
 
 @router.post("/jobs/{identifier}/pause")

@@ -74,5 +74,3 @@ async def lines(request: Request, asked: Commanded) -> dict[str, Any]:
 async def kept(request: Request) -> dict[str, Any]:
     """The plans that were kept in the folder of runs."""
     return {"plans": kept_plans(request.app.state.studio.options.out)}
-
-

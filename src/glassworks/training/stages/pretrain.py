@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from glassworks.core.errors import InvalidInput, Unavailable
+from glassworks.core.events import Sampled
 from glassworks.core.files import read_json, write_json
 from glassworks.core.spec import ImpossibleValue
 from glassworks.core.text import say
@@ -57,6 +58,8 @@ from glassworks.training.stages.windows import (
 FITTED = 1
 # Windows of held-out text at a look along the way, and at the end.
 LOOK, LAST_LOOK, LOOKS = 16, 256, 10
+# Tokens of a text that is written at such a look.
+LOOK_TOKENS = 96
 MASK, SENTINEL = "<|mask|>", "<|gap_{}|>"
 # T5's own names of what stands for a gap.
 _EXTRA = "<extra_id_{}>"
@@ -185,6 +188,16 @@ class _Pretraining:
         """Columns of the history about held-out text."""
         return judge(model, self.tokens, self.opened.question, self.spec.length, LOOK).row()
 
+    def tell_sample(self, model: Any, step: int) -> None:
+        """Tells what the model writes now, in a few words; nothing where no samples are wanted."""
+        if not self.spec.samples:
+            return
+        asked = Asked(1, min(self.spec.length, LOOK_TOKENS), Seed(self.spec.seed))
+        found = samples(model, self.opened.tokenizer, self.tokens, self.opened.question, asked)[0]
+        rest = " ".join(text for name, text in found.items() if name != "prompt")
+        event = Sampled(digest=self.desk.digest, step=step, prompt=found.get("prompt", ""), text=rest)
+        self.desk.events.emit(event)
+
     def _write_samples(self, when: str) -> None:
         if not self.spec.samples:
             return
@@ -213,6 +226,7 @@ class _Looking(TrainerCallback):
             return
         found = self.work.look(rest["model"])
         logs.update(found)
+        self.work.tell_sample(rest["model"], state.global_step)
         state.log_history[-1].update(found)
 
 

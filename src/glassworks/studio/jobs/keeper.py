@@ -1,0 +1,209 @@
+"""The keeper of jobs: starts at most so many at once, pauses, stops, takes them up again; survives its own restart.
+
+A job is a process group of its own, so it goes on when the studio ends and is found again by its number and birth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from glassworks.core.errors import InvalidInput, RunBusy, UnknownName
+from glassworks.core.files import writing
+from glassworks.core.runs import lock_folder
+from glassworks.core.text import Language, say
+from glassworks.studio.jobs.job import ALIVE, Job, Order
+
+# Two trainings share a laptop; a third would slow all of them down.
+MOST_RUNNING = 2
+# What waits beyond that is surely a mistake or a script run wild.
+MOST_WAITING = 50
+MOST_KEPT = 500
+# A checkpoint of a large model takes a while to write; then the process is killed, and the last checkpoint stays.
+GRACE = 30.0
+TICK = 0.5
+EVENTS = "GLASSWORKS_EVENTS"
+_STARTER = Path(__file__).with_name("starter.py")
+_PROGRAM = (sys.executable, "-m", "glassworks.cli.main")
+
+
+@dataclass
+class Keeper:
+    """All jobs below `out`/jobs."""
+
+    out: Path
+    most_running: int = MOST_RUNNING
+    program: tuple[str, ...] = _PROGRAM
+    _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict[str, "subprocess.Popen[bytes]"])
+    _deadlines: dict[str, float] = field(default_factory=dict[str, float])
+
+    @property
+    def folder(self) -> Path:
+        """Where the jobs lie."""
+        return self.out.resolve() / "jobs"
+
+    def all(self) -> list[Job]:
+        """Every job, newest first."""
+        if not self.folder.is_dir():
+            return []
+        found = (Job.read(path.parent) for path in self.folder.glob("*/job.json"))
+        return sorted((job for job in found if job is not None), key=lambda job: job.created, reverse=True)
+
+    def job(self, identifier: str) -> Job:
+        """The job of this name in the listing; UnknownName otherwise. The name is never made into a path."""
+        found = {job.identifier: job for job in self.all()}
+        if identifier not in found:
+            raise UnknownName("job", identifier, found)
+        return found[identifier]
+
+    def add(self, order: Order, language: Language = "en") -> Job:
+        """Puts a job at the end of the queue and starts it where there is room; InvalidInput where too many wait."""
+        here = self.all()
+        waiting = sum(job.state() == "queued" for job in here)
+        if waiting >= MOST_WAITING or len(here) >= MOST_KEPT:
+            raise InvalidInput(
+                say("{count} jobs wait and {kept} are kept already", count=waiting, kept=len(here)),
+                right=say("at most {count} and {kept}; delete some", count=MOST_WAITING, kept=MOST_KEPT),
+            )
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        path = self.folder / name
+        with writing(path):
+            path.mkdir(parents=True)
+        order.facts["language"] = language
+        job = Job(path, order, time.time(), threads=self._threads())
+        job.write()
+        self.tick()
+        return self.job(name)
+
+    def pause(self, identifier: str) -> Job:
+        """Holds a running job where it is; it keeps its memory."""
+        job = self._alive(identifier)
+        if job.state() == "running":
+            _signal(job, signal.SIGSTOP)
+            job = job.changed(wish="pause")
+        return job
+
+    def go_on(self, identifier: str) -> Job:
+        """Lets a paused job run again; one that stopped, failed or was interrupted is queued and goes on from its checkpoint."""
+        job = self.job(identifier)
+        match job.state():
+            case "paused":
+                _signal(job, signal.SIGCONT)
+                job = job.changed(wish="run")
+            case "stopped" | "failed" | "interrupted":
+                job = job.changed(wish="run", pid=None, born=None, session=job.session)
+                (job.path / "ended.json").unlink(missing_ok=True)
+                self.tick()
+                job = self.job(identifier)
+            case "done":
+                raise InvalidInput(say("this job is finished"), right=say("a new one"))
+            case _:
+                pass
+        return job
+
+    def stop(self, identifier: str) -> Job:
+        """Stops as Ctrl-C does: its checkpoint is kept; one that does not listen is killed after the grace."""
+        job = self.job(identifier)
+        match job.state():
+            case "queued":
+                job = job.changed(wish="stop")
+            case "running" | "paused":
+                job = job.changed(wish="stop")
+                # What is held does not hear before it goes on.
+                _signal(job, signal.SIGINT)
+                _signal(job, signal.SIGCONT)
+                self._deadlines[identifier] = time.monotonic() + GRACE
+            case "stopping":
+                _signal(job, signal.SIGKILL)
+            case _:
+                pass
+        return job
+
+    def delete(self, identifier: str) -> None:
+        """Removes what the job told; models and runs that it made stay. RunBusy while it lives."""
+        job = self.job(identifier)
+        if job.state() in ALIVE:
+            raise RunBusy(say("this job is still running"), right=say("stop it first"))
+        shutil.rmtree(job.path)
+
+    def tick(self) -> None:
+        """Reaps what ended, kills what does not listen, starts what waits."""
+        for name, child in list(self._children.items()):
+            if child.poll() is not None:
+                del self._children[name]
+        for name, deadline in list(self._deadlines.items()):
+            if time.monotonic() > deadline:
+                del self._deadlines[name]
+                with contextlib.suppress(UnknownName):
+                    job = self.job(name)
+                    if job.state() == "stopping":
+                        _signal(job, signal.SIGKILL)
+        states = [(job, job.state()) for job in self.all()]
+        room = self.most_running - sum(state in ("running", "stopping") for _, state in states)
+        waiting = [job for job, state in reversed(states) if state == "queued"]
+        for job in waiting[: max(0, room)]:
+            # Another studio on this folder may be faster: then the job is its.
+            with contextlib.suppress(RunBusy), lock_folder(job.path):
+                fresh = Job.read(job.path)
+                if fresh is not None and fresh.state() == "queued":
+                    self._start(fresh)
+
+    async def keep(self) -> None:
+        """Ticks until it is cancelled; jobs go on without it."""
+        while True:
+            with contextlib.suppress(OSError):
+                self.tick()
+            await asyncio.sleep(TICK)
+
+    def wait(self) -> None:
+        """Waits until every process that was started here has ended."""
+        for child in self._children.values():
+            child.wait()
+
+    def _alive(self, identifier: str) -> Job:
+        job = self.job(identifier)
+        if job.state() not in ALIVE:
+            raise InvalidInput(say("this job is not running"), given=job.state())
+        return job
+
+    def _threads(self) -> int:
+        usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        return max(1, usable // self.most_running)
+
+    def _start(self, job: Job) -> None:
+        session = job.session + 1
+        command = [
+            sys.executable, "-I", "-S", str(_STARTER), str(job.path / "ended.json"), str(session),
+            *self.program, *job.order.words, "--json",
+        ]  # fmt: skip
+        environment = os.environ | {
+            "OMP_NUM_THREADS": str(job.threads),
+            "GLASSWORKS_LANG": str(job.order.facts.get("language", "en")),
+            "PYTHONSAFEPATH": "1",
+            EVENTS: str(job.path / "events.jsonl"),
+        }
+        with (job.path / "stdout").open("wb") as told, (job.path / "stderr").open("ab") as remarks:
+            child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=told, stderr=remarks, env=environment, start_new_session=True
+            )
+        self._children[job.identifier] = child
+        born = psutil.Process(child.pid).create_time()
+        job.changed(session=session, started=time.time(), pid=child.pid, born=born, wish="run")
+
+
+def _signal(job: Job, number: signal.Signals) -> None:
+    """To the whole group, and only if the process is still this job's."""
+    if job.process() is not None and job.pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(job.pid, number)

@@ -1,0 +1,1 @@
+"""One pass of a text through a model, opened number by number."""

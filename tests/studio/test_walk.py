@@ -1,0 +1,233 @@
+"""The walk through one pass: every number is made again from those that it names, in every family at hand."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from glassworks.studio.frames import decode, encode
+from glassworks.studio.questions import QUESTIONS
+
+
+def test_every_question_of_the_walk_is_on_the_shelf() -> None:
+    asked = {
+        "walk": {},
+        "walk_beginning": {},
+        "walk_layer": {"layer": 1},
+        "walk_head": {"layer": 1, "head": 2},
+        "walk_end": {"position": 3},
+        "walk_lens": {"position": 3},
+        "walk_number": {"site": "layers.0.mixer.scores", "index": [0, 1, 1]},
+    }
+    for kind, given in asked.items():
+        question = QUESTIONS.parse({"kind": kind, "model": "bundled/duet", "text": "a"} | given)
+        assert QUESTIONS.parse(question.to_json()) == question
+
+
+MODELS = {
+    "stories260k": "Once upon a time there was a little girl. Once upon a time",
+    "gpt-nano-sort": "0 2 1 0 1 2",
+    "bert-tiny": "The cat sat on the mat.",
+    "minilm": "The cat sat on the mat.",
+    "t5-title": "The cat sat on the mat because it was tired.",
+}
+
+
+@pytest.fixture(scope="module")
+def subjects() -> dict[str, Any]:
+    from glassworks.models.gallery import GALLERY, located
+    from glassworks.models.load import load
+
+    found: dict[str, Any] = {}
+    for name in MODELS:
+        folder = located(GALLERY[name])
+        if folder is not None:
+            found[name] = load(folder, device="cpu", dtype="float32")
+    assert found, "the gallery has the small models of the tests"
+    return found
+
+
+def graph_for(subjects: dict[str, Any], name: str) -> Any:
+    import torch
+
+    from glassworks.studio.walk.graph import graph_of
+    from glassworks.studio.walk.passes import pass_of
+
+    if name not in subjects:
+        pytest.skip(f"{name} is not on this machine")
+    with torch.no_grad():
+        graph = graph_of(pass_of(subjects[name], MODELS[name]))
+        for stack in ("", "encoder.") if subjects[name].anatomy.encoder is not None else ("",):
+            for number in range(len(graph.made.layers(stack.removesuffix(".")))):
+                assert graph.has(f"{stack}layers.{number}.out")
+    return graph
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_every_part_is_explained_and_each_number_agrees_with_the_models_own(
+    subjects: dict[str, Any], name: str
+) -> None:
+    from glassworks.studio.walk.card import card
+    from glassworks.studio.walk.shown import unravelled
+
+    graph = graph_for(subjects, name)
+    chance = random.Random(7)
+    for part in list(graph.parts.values()):
+        index = unravelled(chance.randrange(part.tensor.numel()), part.tensor.shape)
+        found = card(graph, part.name, index)
+        assert found["known"], part.name
+        assert found["agrees"], (part.name, index, found["value"], found["recomputed"])
+        total = sum(term["value"] for term in found["terms"]) + found["rest"]
+        if found["kind"] in ("linear", "dots", "mix", "sum", "turn") and found["terms"]:
+            bias = sum(one["value"] for one in found["numbers"] if str(one["name"]) == "bias")
+            assert total + bias == pytest.approx(found["recomputed"], rel=1e-9, abs=1e-9), part.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_the_lines_of_a_card_compute_its_number_when_they_are_run(subjects: dict[str, Any], name: str) -> None:
+    import torch
+    from torch.nn import functional as F
+
+    from glassworks.studio.walk.card import card
+    from glassworks.studio.walk.shown import unravelled
+
+    graph = graph_for(subjects, name)
+    subject = subjects[name]
+    chance = random.Random(3)
+    parts = [part for part in graph.parts.values() if ".0." in part.name or "." not in part.name]
+    for part in parts:
+        index = unravelled(chance.randrange(part.tensor.numel()), part.tensor.shape)
+        found = card(graph, part.name, index)
+        assert found["code"], part.name
+        names: dict[str, Any] = {
+            "subject": subject,
+            "model": subject.model,
+            "text": graph.made.batch,
+            "F": F,
+            "torch": torch,
+        }
+        with torch.no_grad():
+            exec("\n".join(found["code"]), names)
+        if found["value"] is not None:
+            assert float(torch.as_tensor(names["y"]).detach()) == pytest.approx(found["value"], rel=1e-3, abs=1e-4), (
+                part.name,
+                found["code"],
+            )
+
+
+@pytest.mark.slow
+def test_sources_lead_from_a_probability_back_to_the_table_of_tokens(subjects: dict[str, Any]) -> None:
+    from glassworks.studio.walk.card import card
+
+    graph = graph_for(subjects, "stories260k")
+    site, index = "probabilities", (3, 5)
+    way = [site]
+    for _ in range(60):
+        sources = card(graph, site, index)["sources"]
+        if not sources:
+            break
+        site, index = sources[-1]["site"], tuple(sources[-1]["index"])
+        way.append(site)
+    assert way[-1] == "embed"
+    assert {"logits", "norm.out", "layers.4.out"} <= set(way)
+
+
+@pytest.mark.slow
+def test_a_grouped_head_reads_its_shared_key_value_head(subjects: dict[str, Any]) -> None:
+    import numpy as np
+
+    from glassworks.studio.walk.answers import head
+
+    graph = graph_for(subjects, "stories260k")
+    found = head(graph, "", 1, 5, "mixer", 0)
+    assert found["kv_head"] == 2
+    again = (found["q"] @ found["k"].T) * found["scale"]
+    seen = np.isfinite(found["scores"])
+    assert np.allclose(again[seen], found["scores"][seen], atol=1e-4)
+    assert np.allclose(found["pattern"] @ found["v"], found["z"], atol=1e-5)
+    assert not np.isfinite(found["scores"][0, 1:]).any()
+
+
+@pytest.mark.slow
+def test_chances_and_lens_of_the_last_block_agree(subjects: dict[str, Any]) -> None:
+    from glassworks.studio.walk.saying import end, lens
+
+    graph = graph_for(subjects, "stories260k")
+    found = end(graph, "", 4, 10)
+    assert sum(one["chance"] for one in found["candidates"]) <= 1
+    assert found["candidates"][0]["rank"] == 1
+    rows = lens(graph, 4)["rows"]
+    assert len(rows) == 6
+    assert rows[-1]["top"][0]["id"] == found["candidates"][0]["id"]
+    assert rows[-1]["top"][0]["chance"] == pytest.approx(found["candidates"][0]["chance"], abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "stack", "kind"),
+    [
+        ("stories260k", "", "rotary"),
+        ("gpt-nano-sort", "", "learned"),
+        ("bert-tiny", "", "learned"),
+        ("t5-title", "encoder", "bias"),
+    ],
+)
+def test_positions_are_told_as_what_they_are(subjects: dict[str, Any], name: str, stack: str, kind: str) -> None:
+    from glassworks.studio.walk.answers import beginning, overview
+
+    graph = graph_for(subjects, name)
+    assert overview(graph, stack)["positions"] == kind
+    assert beginning(graph, stack, 0)["positions"]["kind"] == kind
+
+
+@pytest.mark.slow
+def test_a_long_text_is_shown_in_windows_and_read_up_to_the_context(subjects: dict[str, Any]) -> None:
+    from glassworks.studio.walk.answers import layer, overview
+    from glassworks.studio.walk.graph import graph_of
+    from glassworks.studio.walk.passes import pass_of
+
+    subject = subjects["stories260k"]
+    graph = graph_of(pass_of(subject, "There was a cat. " * 300))
+    found = overview(graph, "")
+    assert found["cut"]
+    assert len(found["tokens"]) == subject.anatomy.context
+    shown = layer(graph, "", 0, 130)
+    assert shown["window"] == {"start": 128, "end": 192, "count": 512, "size": 64}
+    assert shown["tensors"]["in"].shape == (64, 64)
+    assert shown["maps"].shape == (8, 64, 64)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_walked_is_refused_with_the_reason(subjects: dict[str, Any]) -> None:
+    from glassworks.core.errors import InvalidInput, UnknownName
+    from glassworks.studio.walk.answers import head, layer
+    from glassworks.studio.walk.card import card
+    from glassworks.studio.walk.passes import pass_of
+
+    graph = graph_for(subjects, "gpt-nano-sort")
+    for refused in (
+        lambda: layer(graph, "", 9, 0),
+        lambda: head(graph, "", 0, 7, "mixer", 0),
+        lambda: card(graph, "embed", (0, 4000)),
+        lambda: pass_of(subjects["gpt-nano-sort"], "words"),
+        lambda: pass_of(subjects["stories260k"], ""),
+    ):
+        with pytest.raises(InvalidInput):
+            refused()
+    with pytest.raises(UnknownName):
+        card(graph, "layers.0.mixer.nothing", (0, 0))
+
+
+@pytest.mark.slow
+def test_an_answer_travels_as_a_frame(subjects: dict[str, Any]) -> None:
+    from glassworks.studio.walk.answers import layer
+
+    graph = graph_for(subjects, "gpt-nano-sort")
+    found = decode(encode(layer(graph, "", 1, 0), "zh"))
+    assert found["tensors"]["mixer.in"].shape == (6, 48)
+    assert found["norms"]["mixer.in"]["kind"] == "layer"
+    assert found["curve"]["name"] == "GELU (tanh)"

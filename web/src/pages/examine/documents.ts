@@ -1,0 +1,41 @@
+// Short notes for probes and lenses to learn from and be judged on: plain facts, written for this page.
+import type { Language } from "$lib/i18n.svelte";
+
+export const DOCUMENTS: Record<Language, readonly string[]> = {
+  en: [
+    "Rain falls when drops in a cloud grow too heavy for the air to hold. Small drops meet, join and fall faster. On a warm day many of them dry up before they reach the ground.",
+    "A loaf of bread needs flour, water, salt and yeast. The yeast eats sugar and gives off gas, and the gas lifts the dough. Heat in the oven sets the walls of the bubbles.",
+    "The river starts in the hills as a narrow stream. Other streams run into it, and by the time it meets the plain it is wide and slow. Boats carry wood and grain to the harbour.",
+    "A clock with a pendulum keeps time because each swing takes almost as long as the last. If the rod is longer the clock runs late, and if it is shorter the clock runs early.",
+    "The baker opens at six. By seven the first children come in for rolls, and by nine the shelves are empty. On Sundays the shop is closed and the street is quiet.",
+    "Iron rusts when water and air reach it. Paint keeps them away, and so does oil. A scratch in the paint is enough for the rust to begin.",
+    "Two trains left the city at noon. One went north along the coast, the other went south through the mountains. The train to the north arrived first, although its way was longer.",
+    "Bees tell each other where the flowers are. A bee that comes home dances on the comb, and the others follow her steps. The longer she dances, the further away the flowers are.",
+    "The library lends books for four weeks. If nobody waits for a book, it may be kept for four weeks more. Maps and old prints stay in the reading room.",
+    "Glass is made from sand, soda and lime. The furnace must be very hot before the sand melts. A worker takes some of it on a pipe and blows it into shape while it is soft.",
+    "In winter the lake freezes from the shore to the middle. The ice is thin at first, and nobody may walk on it. By January it is thick enough for skates and sledges.",
+    "The letter was short. It said that the ship had come in, that all were well, and that the money would follow. There was no name under it, only the letter M.",
+    "A good saw cuts wood with little force. Its teeth are set to the left and to the right, so that the cut is wider than the blade. A dull saw needs more force and makes a poor cut.",
+    "The moon has no light of its own. It shows us the side that the sun shines on, sometimes all of it and sometimes a thin edge. When the earth stands between them, the moon grows dark.",
+    "The school has three teachers and forty children. The youngest learn to read in the morning and sing in the afternoon. The oldest write letters to a school in another country.",
+    "Salt lowers the temperature at which water freezes. That is why salt is put on roads in winter. When it is very cold, salt no longer helps, and sand is used instead.",
+  ],
+  zh: [
+    "云里的水滴太重，空气托不住的时候，就下雨了。小水滴相遇后合在一起，落得更快。天热的日子，许多水滴还没到地面就干了。",
+    "做面包要用面粉、水、盐和酵母。酵母吃糖，放出气体，气体把面团顶起来。烤箱的热把气泡的壁固定住。",
+    "这条河从山里的小溪开始。别的小溪流进来，到了平原，河就又宽又慢。船把木头和粮食运到港口。",
+    "摆钟走得准，是因为每一次摆动用的时间几乎一样长。摆杆长了，钟就慢；摆杆短了，钟就快。",
+    "面包店早上六点开门。七点，第一批孩子来买小面包；九点，架子就空了。星期天店不开门，街上很安静。",
+    "铁遇到水和空气就会生锈。油漆能把水和空气挡住，油也能。漆上只要有一道划痕，锈就会开始。",
+    "两列火车中午离开城市。一列沿着海岸往北开，另一列穿过山往南开。往北的火车先到，虽然它的路更长。",
+    "蜜蜂会互相告诉花在哪里。回家的蜜蜂在巢上跳舞，别的蜜蜂跟着它走。它跳得越久，花就越远。",
+    "图书馆的书可以借四个星期。如果没有人等这本书，还可以再借四个星期。地图和旧画只能在阅览室里看。",
+    "玻璃是用沙子、碱和石灰做的。炉子要很热，沙子才会化。工人用管子取一些，趁软的时候吹成形。",
+    "冬天，湖从岸边往中间结冰。开始冰很薄，谁也不许上去。到了一月，冰就厚得可以滑冰了。",
+    "信很短。信上说船到了，大家都好，钱随后就来。下面没有名字，只有一个字母。",
+    "好的锯子不用很大的力就能锯开木头。锯齿一左一右，锯缝比锯条宽。钝了的锯子费力，锯得也不好。",
+    "月亮自己不发光。我们看到的是太阳照着的那一面，有时是全部，有时只是一条细边。地球挡在中间时，月亮就暗了。",
+    "学校有三位老师和四十个孩子。最小的孩子上午学认字，下午唱歌。最大的孩子给另一个国家的学校写信。",
+    "盐能让水在更低的温度才结冰。所以冬天要在路上撒盐。天太冷的时候，盐就不管用了，要改用沙子。",
+  ],
+};
