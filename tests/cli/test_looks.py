@@ -28,7 +28,7 @@ def test_an_unknown_look_is_named_with_those_that_there_are() -> None:
 
 @pytest.mark.parametrize("mixer", ["softmax", "mesa", "linear", "softmax,infini"])
 def test_heads_are_scored_whatever_the_mixer(mixer: str) -> None:
-    spec = _spec("probe=inside", f"mixer={mixer}", "depth=2", "length=32")
+    spec = _spec("probe=inside", f"mixer={mixer}", "depth=2")
     found = HeadLook(spec)(build_untrained(spec).eval())
     assert {"induction/layer_0", "induction/layer_1", "previous_token/layer_0"} <= set(found)
 

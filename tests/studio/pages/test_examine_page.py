@@ -17,7 +17,7 @@ def test_fidelity_is_green_and_the_induction_head_is_circled(browser_page: Open)
     checks = page.get_by_role("list", name="Fidelity")
     checks.wait_for(timeout=60_000)
     assert checks.get_by_text("✓ holds").count() == 3
-    marked = page.get_by_role("button", name=re.compile(r"^L1H\d: induction .*stands out most: induction"))
+    marked = page.get_by_role("button", name=re.compile(r"^L1H\d\W+induction .*stands out most\W+induction"))
     marked.wait_for(timeout=60_000)
     assert marked.get_attribute("aria-pressed") == "true"
     page.get_by_text(re.compile("looks at what came after an earlier copy")).wait_for()
@@ -36,11 +36,11 @@ def test_the_wall_is_ordered_and_filtered_by_a_score(browser_page: Open) -> None
     page = browser_page(f"/examine#{SMALL}&sort=previous_token&least=0.3")
     wall = page.get_by_role("region", name="All heads")
     wall.get_by_text(re.compile(r"of 40 heads")).wait_for(timeout=60_000)
-    page.get_by_role("button", name=re.compile(r"^L\dH\d: previous token")).first.wait_for()
-    names = page.get_by_role("button", name=re.compile(r"^L\dH\d: previous token")).evaluate_all(
+    page.get_by_role("button", name=re.compile(r"^L\dH\d\W+previous token")).first.wait_for()
+    names = page.get_by_role("button", name=re.compile(r"^L\dH\d\W+previous token")).evaluate_all(
         "all => all.map(one => one.ariaLabel)"
     )
-    scores = [float(re.findall(r"token (\d\.\d+)", name)[0]) for name in names]
+    scores = [float(re.findall(r"token\s+(\d\.\d+)", name)[0]) for name in names]
     assert 0 < len(scores) < 40
     assert min(scores) >= 0.3
     page.get_by_label("Order by").select_option("order")

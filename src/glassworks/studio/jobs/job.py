@@ -16,6 +16,7 @@ FORMAT = 1
 INTERRUPTED_CODE = 130
 State = Literal["queued", "running", "paused", "stopping", "done", "stopped", "failed", "interrupted"]
 Wish = Literal["run", "pause", "stop"]
+_LIVING: dict[Wish, State] = {"run": "running", "pause": "paused", "stop": "stopping"}
 ALIVE: tuple[State, ...] = ("running", "paused", "stopping")
 # Clock ticks and rounding between two looks at the birth of one process.
 _SAME_BIRTH = 0.05
@@ -124,7 +125,7 @@ class Job:
             return "stopped" if self.wish == "stop" else "queued"
         if self.process() is None:
             return "stopped" if self.wish == "stop" else "interrupted"
-        return {"run": "running", "pause": "paused", "stop": "stopping"}[self.wish]  # type: ignore[return-value]
+        return _LIVING[self.wish]
 
 
 def _state_after(code: int, wish: Wish) -> State:

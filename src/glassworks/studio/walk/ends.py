@@ -37,7 +37,7 @@ def wire_beginning(graph: Graph, stack: Stack) -> None:
     if outside.positions is not None:
         _wire_positions(graph, f"{before}positions", outside.positions, len(ids))
         parts.append(f"{before}positions")
-    parts += _others(graph, stack, (outside.embedding, outside.positions))
+    parts += _others(graph, stack)
     first = f"{prefix_of(stack, 0)}in"
     caught = graph.captured(first)
     assert caught is not None, "every stack takes a stream"
@@ -60,11 +60,14 @@ def _wire_positions(graph: Graph, name: str, path: str, count: int) -> None:
     graph.add(name, tensor, Opaque(path, graph.kind(path), None), path=path)
 
 
-def _others(graph: Graph, stack: Stack, known: tuple[str | None, ...]) -> list[str]:
+def _others(graph: Graph, stack: Stack) -> list[str]:
     """Further embeddings whose rows are added, such as those of BERT's two sentences."""
     found: list[str] = []
     width = graph(f"{'encoder.' if stack else ''}embed").shape
-    layers = [layer.path for layer in graph.made.layers(stack)]
+    anatomy = graph.made.subject.anatomy
+    ends = [one for one in (anatomy, anatomy.encoder) if one is not None]
+    known = {path for one in ends for path in (one.embedding, one.positions)}
+    layers = [layer.path for one in ends for layer in one.layers]
     for path, leaf in graph.made.leaves.items():
         out = graph.raw(path)
         if not isinstance(leaf, nn.Embedding) or path in known or out is None or out.shape != width:

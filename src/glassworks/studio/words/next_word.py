@@ -19,6 +19,7 @@ from glassworks.models.token_bytes import TokenBytes, shown
 from glassworks.studio.words.pieces import Piece, group_json, grouped
 from glassworks.studio.words.prompts import Prompt, can_chat, pieces_of, prompt_of, why_silent
 from glassworks.studio.words.reading import Reader, ends_of, reader_of
+from glassworks.studio.words.spelling import bytes_of
 
 # Tokens of a long prompt that are shown: its last ones, on which the next word depends most.
 MOST_SHOWN = 400
@@ -65,7 +66,7 @@ def candidates(
 ) -> dict[str, Any]:
     """`logits`: all of them in falling order; `rows`: id, text and bytes of the first ones."""
     values, places = torch.sort(logits, descending=True, stable=True)
-    spelled = TokenBytes(subject.tokenizer)
+    spelled = bytes_of(subject.tokenizer)
     pending = b""
     for token in (*prompt.ids[-_LONGEST:], *path)[-_LONGEST:]:
         pending = b"" if token in spelled.special else shown(pending, spelled.of(token))[1]

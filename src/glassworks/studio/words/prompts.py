@@ -13,9 +13,8 @@ from glassworks.anatomy import Subject, TokenBatch
 from glassworks.core.errors import InvalidInput
 from glassworks.core.text import Text, say
 from glassworks.models.text_pieces import Speller
-from glassworks.models.token_bytes import TokenBytes
 from glassworks.studio.words.pieces import Piece
-from glassworks.studio.words.spelling import spelled_by_model, well_formed
+from glassworks.studio.words.spelling import bytes_of, spelled_by_model, well_formed
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def can_chat(subject: Subject) -> bool:
 
 def pieces_of(subject: Subject, ids: Sequence[int]) -> list[Piece]:
     """Tokens with their bytes, where no text is known that they stand for."""
-    spelled = TokenBytes(subject.tokenizer)
+    spelled = bytes_of(subject.tokenizer)
     return [Piece(int(token), spelled.of(int(token)), is_special=int(token) in spelled.special) for token in ids]
 
 
@@ -94,7 +93,7 @@ def typed_tokens(subject: Subject, typed: str) -> list[int]:
         return [piece.token for piece in spelled_by_model(None, typed, subject.anatomy.vocabulary)]
     if not typed:
         raise InvalidInput(say("the text is empty"), right=say("at least one character"))
-    speller, spelled = Speller(subject.tokenizer), TokenBytes(subject.tokenizer)
+    speller, spelled = Speller(subject.tokenizer), bytes_of(subject.tokenizer)
     ways = [speller.plain(one) for one in (typed, typed.removeprefix(" ")) if one]
     exact = [ids for ids in ways if spelled.text(ids) == typed.encode()]
     return (exact or ways)[0]

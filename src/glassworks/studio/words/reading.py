@@ -54,6 +54,7 @@ class Reader:
         self._bytes = 0
         self._facts: dict[tuple[int, ...], Fact] = {}
         self._chooser: tuple[Sampling, Chooser, int] | None = None
+        self._whole: tuple[Prompt, Tensor] | None = None
 
     def logits(self, subject: Subject, prompt: Prompt, chosen: Sequence[int] = ()) -> Float[Tensor, " vocabulary"]:
         """The logits of the next word, in float32. Raises InvalidInput for more tokens than the model has positions for."""
@@ -71,6 +72,14 @@ class Reader:
         check_numbers(found)
         self._keep(key, found)
         return found
+
+    def whole(self, subject: Subject, prompt: Prompt) -> Float[Tensor, "position vocabulary"]:
+        """The logits at every position of a prompt, in float32; those of the last one asked for are kept."""
+        if self._whole is None or self._whole[0] != prompt:
+            check_reading(subject, prompt, ())
+            with torch.no_grad():
+                self._whole = (prompt, subject.forward(prompt.batch())[0].float())
+        return self._whole[1]
 
     def facts(self, subject: Subject, prompt: Prompt, chosen: Sequence[int]) -> list[Fact]:
         """How each chosen token stood; the first ones only, where there are very many."""

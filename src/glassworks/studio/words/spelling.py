@@ -44,13 +44,22 @@ def spelled_by_published(encoding: Encoding, text: str) -> list[Piece]:
     return _in_a_row(ids, [encoding.decode_single_token_bytes(token) for token in ids], 0)
 
 
+def bytes_of(tokenizer: object) -> TokenBytes:
+    """The bytes of every token; special are also the marks that a tokenizer knows beside its named ones (roles of a chat)."""
+    spelled = TokenBytes(tokenizer)
+    if isinstance(tokenizer, PreTrainedTokenizerBase):
+        known: dict[int, Any] = tokenizer.added_tokens_decoder
+        spelled.special |= {token for token, added in known.items() if added.special}
+    return spelled
+
+
 def well_formed(text: str) -> str:
     """The text with half surrogates, which no UTF-8 can hold, replaced."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _by_tokenizer(tokenizer: object, text: str) -> list[Piece]:
-    speller, spelled = Speller(tokenizer), TokenBytes(tokenizer)
+    speller, spelled = Speller(tokenizer), bytes_of(tokenizer)
     own: Any = tokenizer
     plain = speller.plain(text)
     whole = [int(token) for token in own.encode(text)] if isinstance(own, PreTrainedTokenizerBase) else plain

@@ -30,7 +30,8 @@ from glassworks.studio.words.changes import (
 )
 from glassworks.studio.words.pieces import group_json
 from glassworks.studio.words.prompts import Prompt, pieces_of, prompt_of, typed_tokens
-from glassworks.studio.words.reading import check_reading
+from glassworks.studio.words.reading import check_reading, reader_of
+from glassworks.studio.words.spelling import bytes_of
 
 BITS = 1 / math.log(2)
 # A change of a chance below this shows as 0.0 % everywhere.
@@ -72,6 +73,9 @@ def passed(subject: Subject, text: str, operation: Operation) -> Pass:
     prompt, places = _replaced(subject, prompt_of(subject, text), operation.instead)
     check_reading(subject, prompt, ())
     heads, layers = parse_heads(subject, operation.heads), parse_layers(subject, operation.skip)
+    if not heads and not layers and not operation.instead:
+        logits = reader_of(subject).whole(subject, prompt)
+        return Pass(subject, prompt, logits, operation.temperature, places)
     batch = prompt.batch()
     put = silenced(heads, operation.method, means_of(subject, batch, heads))
     with torch.no_grad(), changed(subject, put, layers):
@@ -176,7 +180,7 @@ def _rows(plain: Pass, other: Pass, rows: int, token: int | None, same: bool) ->
         pairs = [(own, own) for own in left]
     else:
         pairs = _matched(plain, other, count)
-    spelled = (TokenBytes(plain.subject.tokenizer), TokenBytes(other.subject.tokenizer))
+    spelled = (bytes_of(plain.subject.tokenizer), bytes_of(other.subject.tokenizer))
     found = [_row(plain, other, pair, spelled) for pair in pairs]
     return sorted(found, key=lambda row: -max((row["plain"] or {"chance": 0.0})["chance"], 0.0))
 

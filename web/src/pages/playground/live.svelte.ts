@@ -59,7 +59,6 @@ export class Live {
     if (this.#isOver) return;
     const made = socket("/api/playground", (heard) => this.#hear(heard as Heard), (reason) => this.#lost(reason));
     made.addEventListener("open", () => {
-      this.connection = "open";
       this.refusal = null;
       for (const said of this.#opening()) this.say(said);
     });
@@ -121,12 +120,16 @@ export class Live {
   }
 
   #hear(heard: Heard): void {
+    // The socket opens at once; the engine behind it may still be starting.
+    this.connection = "open";
     if (heard.kind === "answer") {
       this.#asked?.settle(heard);
       this.#asked = null;
     } else if (heard.kind === "problem") {
       const refusal = new Refusal(400, heard.what, heard.given, heard.right, heard.next);
       this.#isImporting = false;
+      // Nothing changed there: what it really has is what it said last.
+      if (this.made && heard.of === "set") this.#known = this.made.a;
       if (this.#asked?.of === heard.of) this.#asked.fail(refusal);
       else this.refusal = refusal;
     } else if (heard.kind === "frame") {
@@ -150,6 +153,7 @@ export class Live {
     this.curves = { a: this.curves.a, b: this.curves.b };
     if (made !== this.made) {
       this.made = made;
+      this.refusal = null;
       if (made && this.#isImporting) {
         this.#isImporting = false;
         [this.#known, this.#knownB] = [made.a, null];
