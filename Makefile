@@ -55,7 +55,7 @@ fast: setup
 	$(FAST) -n 2 -q
 
 slow: setup browser
-	$(ONE) $(BIN)/python -m pytest -m slow -q
+	$(ONE) $(BIN)/python -m pytest -m slow -n 2 -q
 
 gpu: $(VENV)/.ready
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m gpu -q

@@ -60,7 +60,7 @@ def _with(address: str, path: str, state: str = "") -> str:
 
 
 def _opened(browser: Any, address: str) -> Any:
-    page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+    page = browser.new_context(viewport={"width": 1440, "height": 900}, bypass_csp=True).new_page()
     page.goto(address)
     return page
 

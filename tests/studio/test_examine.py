@@ -1,6 +1,7 @@
 """What the Examine page is told: the numbers are the instruments' own, and what cannot be answered says why."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from glassworks.core.text import say
 from glassworks.instruments import Ablation, AttentionMaps, HeadScores, LogitLens, Patching, RepeatedTokens, Similarity
 from glassworks.instruments.head_scores import SCORES
 from glassworks.studio.examine.given import DRAWN, SAMPLE, command_of, documents_of, text_of, tokens_of
-from glassworks.studio.examine.heads import as_bytes, large_map_of, pooled, repeated_of, wall_of
+from glassworks.studio.examine.heads import Which, as_bytes, large_map_of, pooled, repeated_of, wall_of
 from glassworks.studio.examine.lens import lens_of
 from glassworks.studio.examine.patches import patched
 from glassworks.studio.examine.sections import ablation_of, fidelity, likeness_of, part_of, passport
@@ -84,7 +85,7 @@ def test_random_tokens_said_twice_are_refused_to_models_that_look_ahead() -> Non
 
 
 @pytest.mark.parametrize("which", ["", "encoder", "cross"])
-def test_all_three_kinds_of_heads_of_an_encoder_decoder_have_a_wall(which) -> None:
+def test_all_three_kinds_of_heads_of_an_encoder_decoder_have_a_wall(which: Which) -> None:
     looked = subject("t5")
     batch = tokens_of(looked, "5 6 7 8")
     wall = wall_of(looked, batch, which)
@@ -194,7 +195,7 @@ def test_likeness_is_the_instruments_with_the_angle_turned_round() -> None:
 
 
 @pytest.mark.parametrize("what", ["layers", "heads"])
-def test_what_is_lost_is_the_instruments_and_every_pass_is_told(desk: Desk, what) -> None:
+def test_what_is_lost_is_the_instruments_and_every_pass_is_told(desk: Desk, what: Literal["layers", "heads"]) -> None:
     told: list[tuple[float, float]] = []
     desk.tell = lambda label, done, total: told.append((done, total))
     looked = subject("gpt2")
@@ -221,4 +222,3 @@ def test_nothing_of_the_model_is_changed_by_looking(desk: Desk) -> None:
     before = looked.forward(batch)
     ablation_of(desk, looked, batch, Ablation(what="heads", method="mean"))
     assert torch.equal(before, looked.forward(batch))
-    assert not looked.model._forward_hooks

@@ -111,6 +111,22 @@ def test_what_is_wrong_is_said_with_its_path(
     assert found["problem"]["what"]
 
 
+@pytest.mark.parametrize(
+    ("verb", "about", "choices"),
+    [
+        ("examine", "", {"model": "--trust-remote-code"}),
+        ("sweep", "", {"model": "-h"}),
+        ("examine", "", {"model": "somewhere", "text": "a\0b"}),
+        ("train", "--help", {}),
+        ("train", "bigram", {"--out": "/etc"}),
+        ("reproduce", "birth", {"--out": "/etc"}),
+    ],
+)
+def test_nothing_that_was_typed_becomes_an_option(desk: Desk, verb: str, about: str, choices: dict[str, Any]) -> None:
+    with pytest.raises(GlassworksError):
+        understood(verb, about, choices, desk)
+
+
 @pytest.mark.parametrize("verb", ["sft", "reward", "dpo", "ppo", "examine", "sweep", "nothing"])
 def test_what_is_missing_is_said_before_a_process_is_started(desk: Desk, verb: str) -> None:
     with pytest.raises(GlassworksError):

@@ -18,7 +18,6 @@ def test_every_question_of_the_walk_is_on_the_shelf() -> None:
         "walk_layer": {"layer": 1},
         "walk_head": {"layer": 1, "head": 2},
         "walk_end": {"position": 3},
-        "walk_lens": {"position": 3},
         "walk_number": {"site": "layers.0.mixer.scores", "index": [0, 1, 1]},
     }
     for kind, given in asked.items():

@@ -20,7 +20,12 @@ def test_the_wheel_carries_the_pages_and_the_model(tmp_path: Path) -> None:
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    for name in ("static/index.html", "static/favicon.svg", "bundled/duet/model.safetensors", "bundled/duet/tokenizer.json"):
+    for name in (
+        "static/index.html",
+        "static/favicon.svg",
+        "bundled/duet/model.safetensors",
+        "bundled/duet/tokenizer.json",
+    ):
         assert f"glassworks/studio/{name}" in names
     assert any(name.startswith("glassworks/studio/static/assets/index-") for name in names)
     assert not [name for name in names if "node_modules" in name or name.startswith("web/")]

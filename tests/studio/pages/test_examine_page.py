@@ -38,9 +38,9 @@ def test_the_wall_is_ordered_and_filtered_by_a_score(browser_page: Open) -> None
     wall.get_by_text(re.compile(r"of 40 heads")).wait_for(timeout=60_000)
     page.get_by_role("button", name=re.compile(r"^L\dH\d\W+previous token")).first.wait_for()
     names = page.get_by_role("button", name=re.compile(r"^L\dH\d\W+previous token")).evaluate_all(
-        "all => all.map(one => one.ariaLabel)"
+        "all => all.map(one => one.textContent)"
     )
-    scores = [float(re.findall(r"token\s+(\d\.\d+)", name)[0]) for name in names]
+    scores = [float(re.findall(r"token\s*(\d\.\d+)", name)[0]) for name in names]
     assert 0 < len(scores) < 40
     assert min(scores) >= 0.3
     page.get_by_label("Order by").select_option("order")

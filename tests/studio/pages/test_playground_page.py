@@ -43,9 +43,14 @@ def runs_until(page: Any, goal: int) -> None:
     page.get_by_test_id("epoch").get_by_text(f"{goal:07,d}".rjust(7, "0")).wait_for(timeout=60_000)
 
 
+def values(hash_: str) -> dict[str, str]:
+    pairs = (part.partition("=") for part in hash_.lstrip("#").split("&"))
+    return {name: value for name, _, value in pairs}
+
+
 def state(page: Any) -> dict[str, str]:
     page.wait_for_timeout(400)  # the address follows a moment after a change
-    return dict(part.split("=", 1) for part in page.evaluate("location.hash").lstrip("#").split("&"))
+    return values(str(page.evaluate("location.hash")))
 
 
 @pytest.mark.parametrize("path", ["/", "/playground"])
@@ -60,7 +65,7 @@ def test_an_old_lesson_link_shows_what_it_meant(browser_page: Open, path: str) -
     assert [page.get_by_text(f"{count} neurons").count() for count in (7, 4, 3)] == [1, 1, 1]
     assert page.locator(".output").get_by_label("Show test data").is_checked()
     kept = state(page)
-    wanted = dict(part.split("=", 1) for part in LESSON[1:].split("&"))
+    wanted = values(LESSON)
     assert {name: kept[name] for name in wanted} == wanted
 
 
@@ -211,6 +216,19 @@ def test_points_are_painted_pasted_and_kept_in_the_address(browser_page: Open) -
     page.get_by_text("12 points taken.").wait_for()
     assert {row.split(",")[2] for row in state(page)["points"].split(";")} == {"0", "1", "2"}
     page.get_by_text("cross-entropy, mean in nats").wait_for()
+
+
+def test_points_painted_into_a_training_do_not_start_it_anew(browser_page: Open) -> None:
+    page = opened(browser_page, "#seed=0.5&dataset=own&points=-3,3,1;3,-3,-1;-2,3,1;2,-3,-1")
+    page.get_by_role("button", name="Own points").click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.wait_for_timeout(800)
+    before = epoch(page)
+    page.locator(".square").click(position={"x": 200, "y": 100})
+    page.wait_for_timeout(800)
+    assert epoch(page) > before > 0
+    page.get_by_role("button", name="Pause", exact=True).wait_for()
+    assert state(page)["points"].count(";") == 4
 
 
 def test_the_program_runs_alone_and_the_saved_state_comes_back(browser_page: Open, tmp_path: Path) -> None:

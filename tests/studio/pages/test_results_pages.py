@@ -82,7 +82,9 @@ def test_a_run_is_checked_and_deleted_only_after_a_second_yes(opened: Callable[[
     shutil.rmtree(copy)
 
 
-def test_what_was_trained_is_listed_and_taken_along(opened: Callable[[str], Any], finished: Running, tmp_path: Path) -> None:
+def test_what_was_trained_is_listed_and_taken_along(
+    opened: Callable[[str], Any], finished: Running, tmp_path: Path
+) -> None:
     page = opened("/runs#show=store")
     rows = page.locator("ul.list > li")
     rows.first.wait_for()

@@ -55,10 +55,21 @@ def understood(verb: str, about: str, choices: Choices, desk: Desk) -> Understoo
         TRAIN: _training, REPRODUCE: _reproduction, EXAMINE: _examination, SWEEP: _sweep,
     }  # fmt: skip
     if verb in makers:
-        return makers[verb](about, choices, desk)
+        return _sayable(makers[verb](about, choices, desk))
     if verb in STAGES.kinds:
-        return _stage(verb, choices, desk)
+        return _sayable(_stage(verb, choices, desk))
     raise UnknownName("verb", verb, [*makers, *STAGES.kinds])
+
+
+def _sayable(found: Understood) -> Understood:
+    """The same; InvalidInput where what was typed cannot be a word of a command line, or would be taken for an option."""
+    if any("\0" in word for word in found.words) or found.words[1].startswith("-"):
+        raise InvalidInput(
+            say("this cannot be said on a command line"),
+            given=repr(found.words[1]),
+            right=say("a name or a path that begins with no dash"),
+        )
+    return found
 
 
 def standard_of(verb: str, about: str, choices: Choices) -> dict[str, Any] | None:

@@ -171,5 +171,3 @@ def _shelved(identifier: str, group: str, title: Text, model: Trained, licence: 
     return Shelved(
         identifier, model.folder, group, title, model.parameters, model.architecture, model.before, licence=licence
     )
-
-

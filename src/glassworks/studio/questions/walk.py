@@ -100,7 +100,7 @@ class WalkHead(_Walked):
 
 
 class WalkEnd(_Walked):
-    """What comes after the last block at one position: the last norm, logits, probabilities."""
+    """What comes after the last block at one position: the last norm, logits, probabilities; and what each block would say."""
 
     kind: Literal["walk_end"] = "walk_end"
     stack: Literal["", "encoder"] = ""
@@ -109,23 +109,12 @@ class WalkEnd(_Walked):
     """Candidates."""
 
     def answer(self, desk: Desk) -> Answer:
-        """The likeliest tokens with logit, chance and id."""
-        from glassworks.studio.walk.saying import end
+        """The likeliest tokens with logit, chance and id; `lens` has a row for each block where tokens are said."""
+        from glassworks.studio.walk.saying import end, lens
 
-        return end(self.graph(desk), self.stack, self.position, self.count)
-
-
-class WalkLens(_Walked):
-    """What the model would say after each block at one position."""
-
-    kind: Literal["walk_lens"] = "walk_lens"
-    position: int = Field(default=0, ge=0)
-
-    def answer(self, desk: Desk) -> Answer:
-        """The top tokens after each block."""
-        from glassworks.studio.walk.saying import lens
-
-        return lens(self.graph(desk), self.position)
+        graph = self.graph(desk)
+        said = {"rows": []} if self.stack else lens(graph, self.position)
+        return end(graph, self.stack, self.position, self.count) | {"lens": said}
 
 
 class WalkNumber(_Walked):
@@ -143,4 +132,4 @@ class WalkNumber(_Walked):
         return card(self.graph(desk), self.site, self.index)
 
 
-ALL: tuple[type[Question], ...] = (WalkText, WalkBeginning, WalkLayer, WalkHead, WalkEnd, WalkLens, WalkNumber)
+ALL: tuple[type[Question], ...] = (WalkText, WalkBeginning, WalkLayer, WalkHead, WalkEnd, WalkNumber)

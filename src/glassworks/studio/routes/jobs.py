@@ -80,7 +80,7 @@ async def add(request: Request, new: NewJob) -> dict[str, Any]:
     question = {"kind": "check_form", "verb": new.verb, "about": new.about, "choices": new.choices}
     found = decode(await studio.questions.ask(question, CHECK_SECONDS, language))
     if found["problem"] is not None:
-        raise Refused(BAD, found["problem"])
+        raise Refused(BAD, {name: value for name, value in found["problem"].items() if name != "standard"})
     order = Order(
         new.verb,
         new.about,

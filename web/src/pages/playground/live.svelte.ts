@@ -1,7 +1,7 @@
 // The page's side of the engine: one socket, the last frame of each network, the curves; frames are acknowledged once drawn.
 import { tick } from "svelte";
 import { Refusal, socket } from "$lib/api";
-import { changes, OWN_OF_B, type Difference } from "./settings";
+import { changes, outputsOf, OWN_OF_B, type Difference } from "./settings";
 import type { Answer, Frame, Heard, Made, Said, Settings, Side, Which } from "./protocol";
 
 /** The loss curve so far: parallel lists that only grow until a reset. */
@@ -85,7 +85,9 @@ export class Live {
     const [known, knownB] = [this.#known, this.#knownB];
     [this.#known, this.#knownB] = [a, b];
     const ofA = changes(a, known);
-    if (Object.keys(ofA).length) this.say({ kind: "set", which: "a", settings: ofA });
+    // Points painted into a training are learnt by the network as it is.
+    const keep = Object.keys(ofA).join() === "points" && outputsOf(a) === outputsOf(known);
+    if (Object.keys(ofA).length) this.say(keep ? { kind: "set", which: "a", settings: ofA, keep } : { kind: "set", which: "a", settings: ofA });
     if (!b || !knownB) {
       if (b || knownB) this.say({ kind: "compare", settings: b });
       return;
@@ -94,7 +96,7 @@ export class Live {
     const ofB = Object.fromEntries(Object.entries(changed).filter(([name]) => OWN_OF_B.some((own) => own === name)));
     if (Object.keys(ofB).length) this.say({ kind: "set", which: "b", settings: ofB });
     // Two networks are compared from the same start.
-    if ([ofA, ofB].some((part) => Object.keys(part).some((name) => !SOFT.includes(name)))) this.say({ kind: "reset", same: true });
+    if ([ofA, ofB].some((part) => Object.keys(part).some((name) => !SOFT.includes(name) && !(keep && name === "points")))) this.say({ kind: "reset", same: true });
   }
 
   /** Tells that the engine has this already, because a message of its own says so. */

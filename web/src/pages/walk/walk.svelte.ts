@@ -1,5 +1,6 @@
 // What the stages of the walk share: the place in the address, the tokens, the token under the pointer, the open card.
 import { getContext, setContext } from "svelte";
+import type { Asked } from "./asked.svelte";
 import type { NdArray } from "$lib/frame";
 import { put, value } from "$lib/address.svelte";
 
@@ -28,7 +29,7 @@ export interface Head {
 export interface Candidate extends Token { logit: number; chance: number; rank: number; follows: boolean }
 export interface End {
   position: number; last: NdArray; normed?: NdArray; norm?: NormInfo | null; candidates?: Candidate[]; vocabulary?: number; largest?: number; sum?: number;
-  entropy_bits?: number; logits?: NdArray; causal?: boolean;
+  entropy_bits?: number; logits?: NdArray; causal?: boolean; lens: Lens;
 }
 export interface Lens { rows: { after: number; top: (Token & { chance: number })[]; final_chance: number; final_rank: number }[]; final?: Token }
 
@@ -37,6 +38,8 @@ export type Place = readonly [site: string, index: readonly number[]];
 
 export class Walk {
   overview = $state.raw<Overview | undefined>(undefined);
+  /** What the model says at the followed token; asked once for all that show it. */
+  end: Asked<End> | undefined;
   /** The token that the pointer is on, in whichever figure. */
   lit = $state<number | null>(null);
 
