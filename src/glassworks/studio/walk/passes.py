@@ -106,11 +106,15 @@ class Pass:
         inside = range(first, first + self.group_size)
         sites: list[Site] = [site for site in all_sites(subject.anatomy) if site.layer is None or site.layer in inside]
         paths = [one.path for stack in subject.anatomy.stacks.values() for one in map(_Path, stack)]
+        mixers = tuple(f"{one.mixer}." for stack in ("", "encoder") for one in self.layers(stack) if one.mixer)
         for path, module in self.leaves.items():
             layer = _layer_of(path, paths)
             if layer is not None and layer not in inside:
                 continue
-            names = [path, f"{path}.in"] if takes_stream(module) else [path] if has_weights(module) else []
+            names = [path] if has_weights(module) else []
+            # Norms inside attention read heads apart, which is no stream.
+            if takes_stream(module) and (matrix_of(module) is not None or not path.startswith(mixers)):
+                names.append(f"{path}.in")
             sites += [parse_site(name, subject.anatomy, subject.modules) for name in names]
         with Hooks() as hooks:
             if not self._rotary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -13,6 +14,9 @@ from glassworks.studio.walk.graph import TOLERANCE, Graph, alike, apart, prefix_
 from glassworks.studio.walk.looking import Dots, Mix, Scores, Softmax, Turn
 from glassworks.studio.walk.passes import Stack, matrix_of
 from glassworks.studio.walk.steps import Opaque, Same, Step, Sum
+
+# Scores below are hidden ones.
+LOWEST = -1e30
 
 
 def wire_layer(graph: Graph, stack: Stack, number: int) -> None:
@@ -218,8 +222,10 @@ def _wire_map(graph: Graph, half: Half) -> None:
     if caught is None:
         graph.explain(f"{name}pattern", [], half.path)
     else:
-        step = _scores_step(graph, half, caught.tensor)
-        graph.add(f"{name}scores", caught.tensor, step or Opaque(half.path, graph.kind(half.path), f"{name}dots"))
+        # Some models hide the future by the lowest number of float32 instead of minus infinity.
+        scores = caught.tensor.masked_fill(caught.tensor < LOWEST, -math.inf)
+        step = _scores_step(graph, half, scores)
+        graph.add(f"{name}scores", scores, step or Opaque(half.path, graph.kind(half.path), f"{name}dots"))
         graph.explain(f"{name}pattern", [Softmax(f"{name}scores")], half.path)
     if graph.has(f"{name}pattern") and graph.has(f"{name}v"):
         graph.explain(f"{name}z", [Mix(f"{name}pattern", f"{name}v", half.kv_head_of)], half.path)
@@ -356,7 +362,7 @@ def _wire_hidden(graph: Graph, places: LayerPlaces, name: str, number: int, hidd
             bent = curve.function(out)
             fitting.append((apart(bent, hidden), Bend(f"{name}pre", curve), (path, rows), (path, rows), out, out))
             for other, times, half in maps:
-                if (other, half) != (path, rows):
+                if times is not out:
                     gated = Bend(f"{name}gate", curve, f"{name}up")
                     fitting.append((apart(bent * times, hidden), gated, (path, rows), (other, half), out, times))
     # Two forms of GELU differ by a thousandth, so the nearest of all is taken.
