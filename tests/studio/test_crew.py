@@ -71,6 +71,23 @@ def test_a_question_that_nobody_waits_for_is_called_off_and_the_next_is_answered
     asyncio.run(with_worker(crew(tmp_path, deep), work))
 
 
+def test_a_question_called_off_during_an_import_leaves_no_half_package_behind(tmp_path: Path) -> None:
+    form = {"kind": "form", "verb": "sft"}  # its spec brings packages that take seconds to load
+
+    async def work(questions: Questions) -> None:
+        await questions.ask(MODELS, 60, "en")
+        pid = questions.crew.pid
+        for seconds in (0.2, 0.6, 1.0, 1.5, 2.5):
+            asked = asyncio.create_task(questions.ask(form, 60, "en"))
+            await asyncio.sleep(seconds)
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+        assert decode(await questions.ask(form, 60, "en"))["schema"]
+        assert questions.crew.pid == pid, "the same process"
+
+    asyncio.run(with_worker(crew(tmp_path), work))
+
+
 def test_a_question_beyond_its_time_is_told_so(tmp_path: Path, deep: Path) -> None:
     async def work(questions: Questions) -> None:
         await questions.ask(MODELS, 60, "en")

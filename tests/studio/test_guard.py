@@ -70,3 +70,8 @@ def test_only_the_built_files_need_no_token() -> None:
     assert asked(path="/") == UNAUTHORISED
     assert asked(path="/api/openapi.json") == UNAUTHORISED
     assert asked(path="/api/assets/x") == UNAUTHORISED
+
+
+@pytest.mark.parametrize("path", ["/favicon.svgx", "/favicon.svg/..", "/assets", "/assetsx/x.js"])
+def test_a_path_that_only_begins_like_a_built_file_needs_the_token(path: str) -> None:
+    assert asked(path=path, query=b"token=wrong") == UNAUTHORISED

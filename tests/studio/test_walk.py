@@ -234,3 +234,45 @@ def test_an_answer_travels_as_a_frame(subjects: dict[str, Any]) -> None:
     assert found["tensors"]["mixer.in"].shape == (6, 48)
     assert found["norms"]["mixer.in"]["kind"] == "layer"
     assert found["curve"]["name"] == "GELU (tanh)"
+
+
+def tiny(family: str) -> Any:
+    """A model of a family with random weights and odd sizes."""
+    import torch
+    import transformers
+
+    sizes = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    grouped = sizes | {"intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 64}
+    own = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
+    config = {
+        "qwen3": lambda: transformers.Qwen3Config(**grouped, **own, head_dim=8),
+        "gemma3": lambda: transformers.Gemma3TextConfig(**grouped, **own, head_dim=8),
+        "neox": lambda: transformers.GPTNeoXConfig(**sizes, **own, intermediate_size=48),
+        "phi3": lambda: transformers.Phi3Config(**grouped, **own),
+        "falcon": lambda: transformers.FalconConfig(**sizes, **own, new_decoder_architecture=False, multi_query=True),
+        "bloom": lambda: transformers.BloomConfig(vocab_size=64, hidden_size=32, n_layer=2, n_head=4, **own),
+    }[family]()
+    torch.manual_seed(1)
+    return transformers.AutoModelForCausalLM.from_config(config).float().eval()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["qwen3", "gemma3", "neox", "phi3", "falcon", "bloom"])
+def test_families_that_nobody_named_are_explained_whole(family: str) -> None:
+    import torch
+
+    from glassworks.anatomy import Subject
+    from glassworks.studio.walk.card import card
+    from glassworks.studio.walk.graph import graph_of
+    from glassworks.studio.walk.passes import pass_of
+    from glassworks.studio.walk.shown import unravelled
+
+    with torch.no_grad():
+        graph = graph_of(pass_of(Subject.of(tiny(family)), "5 9 5 30 7 9 5"))
+        assert graph.has("layers.0.out")
+        assert graph.has("layers.1.out")
+    chance = random.Random(1)
+    for part in list(graph.parts.values()):
+        found = card(graph, part.name, unravelled(chance.randrange(part.tensor.numel()), part.tensor.shape))
+        assert found["known"], part.name
+        assert found["agrees"], part.name

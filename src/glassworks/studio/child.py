@@ -25,6 +25,8 @@ from glassworks.studio.refusals import BAD, CANCELLED, error_json, status_of
 
 # Progress is told at most this often, so that a loop may tell of every step.
 TELL_EVERY = 0.1
+# Between two looks at whether an import has ended.
+IMPORT_PAUSE = 0.02
 
 
 class Cancelled(BaseException):
@@ -76,6 +78,7 @@ class Answering:
             self._channel.write(Message(Kind.STARTED, number))
             reply = self._computed(message)
         except Cancelled:
+            self._desk.restore()
             reply = Message(Kind.REFUSAL, number, json.dumps({"status": CANCELLED, "error": {"what": "-"}}).encode())
         with self._lock:
             self._current = None
@@ -115,8 +118,28 @@ class Answering:
     def _call_off(self, number: int) -> None:
         with self._lock:
             self._called_off.add(number)
-            if self._current == number:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(Cancelled))
+        # A package whose import is broken off half-way stays broken, for every later question too.
+        while not self._struck(number):
+            time.sleep(IMPORT_PAUSE)
+
+    def _struck(self, number: int) -> bool:
+        with self._lock:
+            if self._current != number:
+                return True
+            if is_importing(self._thread):
+                return False
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(Cancelled))
+            return True
+
+
+def is_importing(thread: int) -> bool:
+    """Whether the thread of this identifier is in the middle of an import."""
+    frame = sys._current_frames().get(thread)  # pyright: ignore[reportPrivateUsage]  # the documented way
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def main() -> None:

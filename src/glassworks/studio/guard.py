@@ -29,7 +29,8 @@ UNAUTHORISED, FORBIDDEN, TOO_LARGE, MISDIRECTED, TOO_MANY = 401, 403, 413, 421, 
 MOST_BODY_BYTES = 8 << 20
 # Requests of one second, over all tabs: fifty of them that load at once stay below, a loop that runs wild does not.
 MOST_PER_SECOND = 1500
-_OPEN_TO_ALL = ("/assets/", "/favicon.svg")
+_OPEN_TO_ALL = "/favicon.svg"
+_OPEN_BELOW = "/assets/"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "font-src 'self'; connect-src 'self'; worker-src 'self'; frame-src 'self'; form-action 'none'; base-uri 'none'; "
@@ -78,7 +79,9 @@ class Door:
         length = headers.get(b"content-length", "0")
         if length.isdecimal() and int(length[:20]) > MOST_BODY_BYTES:
             return TOO_LARGE
-        if scope["path"].startswith(_OPEN_TO_ALL) or self._knows(scope, headers):
+        path: str = scope["path"]
+        # The page of any other address hands out the cookie, so nothing beside these two may pass without a token.
+        if path == _OPEN_TO_ALL or path.startswith(_OPEN_BELOW) or self._knows(scope, headers):
             return None
         return UNAUTHORISED
 

@@ -154,7 +154,7 @@ def test_presets_make_their_plans_and_all_sizes_are_tried_at_once(opened: Callab
     scored(page)
     page.get_by_role("button", name="skip the middle").click()
     page.wait_for_function("() => document.querySelector('textarea.mono').value === '0'")
-    assert page.get_by_role("button", name="Bring layer 1 back").is_visible()
+    page.get_by_role("button", name="Bring layer 1 back").wait_for()
     page.get_by_role("button", name="Bring layer 1 back").click()
     assert plan_of(page) == "0..1"
     scored(page)

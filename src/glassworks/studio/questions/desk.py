@@ -15,6 +15,7 @@ from glassworks.studio.questions.base import Tell
 if TYPE_CHECKING:
     from glassworks.anatomy import Subject
     from glassworks.models.trained_models import Trained
+    from glassworks.studio.pristine import Pristine
 
 # What open models may take together; the one that was not used for longest is closed first.
 OPEN_BYTES = 3 << 30
@@ -73,6 +74,7 @@ class Desk:
     language: Language = "en"
     tell: Tell = _ignored
     _open: OrderedDict[str, Subject] = field(default_factory=lambda: OrderedDict[str, "Subject"]())
+    _as_opened: dict[str, Pristine] = field(default_factory=lambda: dict[str, "Pristine"]())
 
     def models(self) -> dict[str, Shelved]:
         """Every model that lies here, by identifier; read anew each time, since trainings add to it."""
@@ -99,17 +101,25 @@ class Desk:
                 next_command=f"glassworks examine {found.folder}",
             )
         from glassworks.models.load import load
+        from glassworks.studio.pristine import Pristine
         from glassworks.tasks import TASKS
 
         # One pass over a few words is faster on the processor than the way to a device and back.
         subject = load(found.folder, device="cpu", dtype="float32", world_reader=TASKS.parse)
         self._open[identifier] = subject
+        self._as_opened[identifier] = Pristine.of(subject.model)
         self._close_others()
         return subject
 
+    def restore(self) -> None:
+        """Makes every open model what it was when it was opened: for after a question that was called off midway."""
+        for one in self._as_opened.values():
+            one.restore()
+
     def _close_others(self) -> None:
         while len(self._open) > 1 and sum(map(_size, self._open.values())) > OPEN_BYTES:
-            self._open.popitem(last=False)
+            identifier, _ = self._open.popitem(last=False)
+            self._as_opened.pop(identifier, None)
 
 
 def _size(subject: Subject) -> int:

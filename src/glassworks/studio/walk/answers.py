@@ -142,7 +142,7 @@ def _config(model: Any) -> Any:
 
 
 def _kind_of_positions(graph: Graph, stack: Stack) -> str:
-    """learned, sinusoidal, rotary, bias, or none that was seen."""
+    """learned, sinusoidal, rotary, bias, none, or inside attention in a way that is not known here."""
     before = "encoder." if stack else ""
     if graph.has(f"{before}positions"):
         step = graph.part(f"{before}positions").step
@@ -151,7 +151,11 @@ def _kind_of_positions(graph: Graph, stack: Stack) -> str:
         return "rotary"
     first = f"{prefix_of(stack, 0)}mixer.scores"
     step = graph.part(first).step if graph.has(first) else None
-    return "bias" if isinstance(step, Scores) and step.bias is not None else "none"
+    if isinstance(step, Scores) and step.bias is not None:
+        return "bias"
+    query = f"{prefix_of(stack, 0)}mixer.q"
+    is_known = isinstance(step, Scores) and not isinstance(graph.part(query).step, Opaque)
+    return "none" if is_known else "inside"
 
 
 def _turn(graph: Graph, stack: Stack) -> Turn | None:

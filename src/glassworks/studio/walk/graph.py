@@ -117,6 +117,9 @@ class Graph:
     def raw(self, path: str, layer: int = 0) -> Tensor | None:
         """What a module gave (or, with .in, read), without the batch."""
         caught = self.made.captured(layer)
+        heard = self.made.heard.get(path)
+        if heard is not None:
+            return without_batch(heard)
         return without_batch(caught.tensors[path]) if path in caught.tensors else None
 
     def add(self, name: str, tensor: Tensor, step: Step, read: str | None = None, path: str = "") -> Part:

@@ -53,6 +53,8 @@ class Pass:
     given: int
     """Tokens of the whole text, of which the model could read the first."""
     _groups: dict[int, Activations] = field(default_factory=lambda: dict[int, Activations]())
+    heard: dict[str, Tensor] = field(default_factory=lambda: dict[str, Tensor]())
+    """What norms inside attention gave, by module; heads may stand before positions."""
     _rotary: list[Rotary] = field(default_factory=lambda: list[Rotary]())
 
     @cached_property
@@ -111,28 +113,32 @@ class Pass:
             layer = _layer_of(path, paths)
             if layer is not None and layer not in inside:
                 continue
-            names = [path] if has_weights(module) else []
-            # Norms inside attention read heads apart, which is no stream.
-            if takes_stream(module) and (matrix_of(module) is not None or not path.startswith(mixers)):
-                names.append(f"{path}.in")
+            # Norms inside attention read heads apart, which is no stream; they are heard below.
+            if path.startswith(mixers) and matrix_of(module) is None:
+                continue
+            names = [path, f"{path}.in"] if takes_stream(module) else [path] if has_weights(module) else []
             sites += [parse_site(name, subject.anatomy, subject.modules) for name in names]
         with Hooks() as hooks:
-            if not self._rotary:
-                self._listen(hooks)
+            self._listen(hooks, mixers)
             return capture(subject, self.batch.to(subject.device), sites)
 
-    def _listen(self, hooks: Hooks) -> None:
+    def _listen(self, hooks: Hooks, mixers: tuple[str, ...]) -> None:
+        """Hears what capture does not: pairs of cosines and sines, and norms that read heads apart."""
+        is_first = not self._rotary
         for path, module in self.leaves.items():
-            if not any(True for _ in module.parameters(recurse=False)):
+            is_inside = path.startswith(mixers) and has_weights(module) and matrix_of(module) is None
 
-                def hear(_: nn.Module, __: Any, ___: Any, output: Any, path: str = path) -> None:
-                    match output:
-                        case (Tensor() as cosines, Tensor() as sines) if cosines.shape == sines.shape:
-                            shape = (-1, cosines.shape[-1])
-                            self._rotary.append(Rotary(path, cosines.reshape(shape), sines.reshape(shape)))
-                        case _:
-                            pass
+            def hear(_: nn.Module, __: Any, ___: Any, output: Any, path: str = path, inside: bool = is_inside) -> None:
+                match output:
+                    case (Tensor() as cosines, Tensor() as sines) if is_first and cosines.shape == sines.shape:
+                        shape = (-1, cosines.shape[-1])
+                        self._rotary.append(Rotary(path, cosines.reshape(shape), sines.reshape(shape)))
+                    case Tensor() as normed if inside:
+                        self.heard[path] = normed.detach()
+                    case _:
+                        pass
 
+            if is_inside or not has_weights(module):
                 hooks.after(module, hear)
 
 

@@ -13,6 +13,7 @@ from glassworks.studio.walk.bending import CURVES, Bend
 from glassworks.studio.walk.graph import TOLERANCE, Graph, alike, apart, prefix_of
 from glassworks.studio.walk.looking import Dots, Mix, Scores, Softmax, Turn
 from glassworks.studio.walk.passes import Stack, matrix_of
+from glassworks.studio.walk.rows import rows_of, stretches
 from glassworks.studio.walk.steps import Opaque, Same, Step, Sum
 
 # Scores below are hidden ones.
@@ -99,13 +100,14 @@ def _wire_projection(graph: Graph, half: Half, letter: str, source: str) -> None
     given = graph.linears_reading(source, [half.path], half.number) if graph.has(source) else {}
     symbol = f"W_{letter} x"
     for path, out in given.items():
-        rows = _rows_of(out, target.flatten(1))
+        rows = rows_of(out, target.flatten(1))
         if rows is not None:
             graph.add(name, target, graph.linear(source, path, symbol, rows, shape), path=path)
             return
     if letter != "v":
+        sizes = (half.heads, half.kv_heads, half.head_width)
         for path, out in given.items():
-            for rows in _stretches(half, letter, out.shape[1]):
+            for rows in stretches(sizes, letter, out.shape[1]):
                 if _wire_turned(graph, half, name, target, path, rows, out):
                     return
     graph.add(name, target, Opaque(half.path, graph.kind(half.path), source), path=half.path)
@@ -183,37 +185,6 @@ def _turns_of_spec(graph: Graph, count: int) -> Iterator[tuple[Tensor, Tensor]]:
         yield paired.cos(), paired.sin()
 
 
-def _rows_of(out: Tensor, target: Tensor) -> Tensor | None:
-    """For each column of `target` the column of `out` that holds the same numbers; None where one is missing."""
-    count = target.shape[1]
-    if out.shape[0] != target.shape[0] or out.shape[1] < count:
-        return None
-    if torch.equal(out[:, :count], target):
-        return torch.arange(count)
-    known: dict[bytes, int] = {}
-    for column, numbers in enumerate(out.t().contiguous().numpy()):
-        known.setdefault(numbers.tobytes(), column)
-    found = [known.get(numbers.tobytes()) for numbers in target.t().contiguous().numpy()]
-    rows = [row for row in found if row is not None]
-    return torch.tensor(rows) if len(rows) == len(found) else None
-
-
-def _stretches(half: Half, letter: str, columns: int) -> Iterator[Tensor]:
-    """Where queries or keys may lie among the columns of a map that gives more than them."""
-    heads, width = (half.heads if letter == "q" else half.kv_heads), half.head_width
-    count = heads * width
-    if columns == count:
-        yield torch.arange(count)
-        return
-    start = 0 if letter == "q" else half.heads * width
-    if start + count <= columns:
-        yield torch.arange(start, start + count)
-    if columns == 3 * count:
-        # Head by head its query, key and value (GPT-NeoX, BLOOM).
-        inside = torch.arange(width) + (0 if letter == "q" else width)
-        yield (torch.arange(heads)[:, None] * 3 * width + inside).flatten()
-
-
 def _wire_map(graph: Graph, half: Half) -> None:
     name = half.name
     dots = Dots(f"{name}q", f"{name}k", half.kv_head_of)
@@ -246,22 +217,25 @@ def _scores_step(graph: Graph, half: Half, scores: Tensor) -> Scores | None:
             return step
     for scale in (half.head_width**-0.5, 1.0):
         bias = torch.where(seen, scores - dots * scale, torch.zeros(()))
-        if _depends_on_distance(bias, seen):
+        if _depends_on_place(bias, seen):
             return Scores(f"{half.name}dots", scale, bias, hidden, half.head_width)
     return None
 
 
-def _depends_on_distance(bias: Tensor, seen: Tensor) -> bool:
-    """Whether what is added to scores is one number for each head and distance."""
+def _depends_on_place(bias: Tensor, seen: Tensor) -> bool:
+    """Whether what is added to scores is one number for each head and distance, or for each head and key (BLOOM)."""
     allowed = 1e-3 * max(1.0, float(bias.abs().max()))
     queries, keys = bias.shape[-2:]
-    for distance in range(-queries + 1, keys):
-        line, real = bias.diagonal(distance, -2, -1), seen.diagonal(distance, -2, -1)
-        for head in range(len(bias)):
-            values = line[head][real[head]]
-            if len(values) and float(values.max() - values.min()) > allowed:
-                return False
-    return True
+    diagonals = [(bias.diagonal(at, -2, -1), seen.diagonal(at, -2, -1)) for at in range(-queries + 1, keys)]
+    columns = [(bias[:, :, key], seen[:, :, key]) for key in range(keys)]
+    return any(all(_is_one(*line, allowed) for line in lines) for lines in (diagonals, columns))
+
+
+def _is_one(line: Tensor, real: Tensor, allowed: float) -> bool:
+    """Whether a line of each head holds one number where it is real."""
+    low = line.masked_fill(~real, math.inf).amin(-1)
+    high = line.masked_fill(~real, -math.inf).amax(-1)
+    return bool(((high - low <= allowed) | ~real.any(-1)).all())
 
 
 def _wire_output(graph: Graph, half: Half) -> None:

@@ -12,7 +12,7 @@ export interface NormInfo { kind: "layer" | "rms"; source: string; epsilon: numb
 export interface Overview {
   tokens: Token[]; source: Token[] | null; given: number; cut: boolean; stacks: string[]; class: string; family: string; parameters: number; layers: number;
   sizes: [number, number, number][]; width: number; hidden: number | null; vocabulary: number; context: number | null; causal: boolean; reads: "text" | "tokens";
-  answers: boolean; positions: "learned" | "sinusoidal" | "rotary" | "bias" | "none"; parts: Record<string, PartInfo>; window: number;
+  answers: boolean; positions: "learned" | "sinusoidal" | "rotary" | "bias" | "none" | "inside"; parts: Record<string, PartInfo>; window: number;
 }
 export interface Beginning {
   window: Span; tensors: Record<string, NdArray>; parts: Record<string, PartInfo>; same: boolean;
