@@ -3,8 +3,10 @@
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +36,12 @@ def crew(tmp_path: Path, deep: Path | None = None) -> Questions:
     return Questions(Crew("questions", {"out": str(tmp_path), "folders": folders, "most_parameters": 10**9}))
 
 
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """In a thread of its own: the browser of other tests keeps a loop running in this one."""
+    with ThreadPoolExecutor(1) as one:
+        one.submit(asyncio.run, work).result()
+
+
 async def with_worker(questions: Questions, work: Callable[[Questions], Awaitable[None]]) -> None:
     questions.crew.start()
     try:
@@ -51,7 +59,7 @@ def test_answers_come_in_the_asked_language_and_errors_as_data(tmp_path: Path) -
         assert refused.value.status == MISSING
         assert set(refused.value.error) == {"what", "given", "right", "next"}
 
-    asyncio.run(with_worker(crew(tmp_path), work))
+    run(with_worker(crew(tmp_path), work))
 
 
 def test_a_question_that_nobody_waits_for_is_called_off_and_the_next_is_answered(tmp_path: Path, deep: Path) -> None:
@@ -68,7 +76,7 @@ def test_a_question_that_nobody_waits_for_is_called_off_and_the_next_is_answered
         assert questions.crew.pid == pid, "it listened, so its process was kept"
         assert "mine" not in questions.standing
 
-    asyncio.run(with_worker(crew(tmp_path, deep), work))
+    run(with_worker(crew(tmp_path, deep), work))
 
 
 def test_a_question_called_off_during_an_import_leaves_no_half_package_behind(tmp_path: Path) -> None:
@@ -85,7 +93,7 @@ def test_a_question_called_off_during_an_import_leaves_no_half_package_behind(tm
         assert decode(await questions.ask(form, 60, "en"))["schema"]
         assert questions.crew.pid == pid, "the same process"
 
-    asyncio.run(with_worker(crew(tmp_path), work))
+    run(with_worker(crew(tmp_path), work))
 
 
 def test_a_question_beyond_its_time_is_told_so(tmp_path: Path, deep: Path) -> None:
@@ -95,7 +103,7 @@ def test_a_question_beyond_its_time_is_told_so(tmp_path: Path, deep: Path) -> No
             await questions.ask(LONG, 0.2, "en")
         assert refused.value.status == TOO_LATE
 
-    asyncio.run(with_worker(crew(tmp_path, deep), work))
+    run(with_worker(crew(tmp_path, deep), work))
 
 
 def test_too_many_questions_are_turned_away_at_once(tmp_path: Path) -> None:
@@ -107,7 +115,7 @@ def test_too_many_questions_are_turned_away_at_once(tmp_path: Path) -> None:
         assert refused.value.status == BUSY
         assert len(await asyncio.gather(*waiting)) == MOST_WAITING
 
-    asyncio.run(with_worker(crew(tmp_path), work))
+    run(with_worker(crew(tmp_path), work))
 
 
 def test_a_worker_killed_in_the_middle_is_told_and_replaced(tmp_path: Path, deep: Path) -> None:
@@ -125,4 +133,4 @@ def test_a_worker_killed_in_the_middle_is_told_and_replaced(tmp_path: Path, deep
         assert decode(await questions.ask(MODELS, 60, "en"))["models"]
         assert questions.crew.pid != pid
 
-    asyncio.run(with_worker(crew(tmp_path, deep), work))
+    run(with_worker(crew(tmp_path, deep), work))

@@ -134,7 +134,7 @@ class Answering:
 
 def is_importing(thread: int) -> bool:
     """Whether the thread of this identifier is in the middle of an import."""
-    frame = sys._current_frames().get(thread)  # pyright: ignore[reportPrivateUsage]  # the documented way
+    frame = sys._current_frames().get(thread)  # pyright: ignore[reportPrivateUsage] - documented for this use
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True

@@ -12,7 +12,6 @@ import json
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -59,7 +58,9 @@ class Door:
     def of(cls, token: str, port: int, host: str) -> Door:
         """The door of a studio that listens on `host`."""
         names = {"127.0.0.1", "localhost", "[::1]", host if ":" not in host else f"[{host}]"}
-        return cls(token, port, frozenset(f"{name}:{port}" for name in names))
+        # Browsers leave the standard port out.
+        ends = ("", f":{port}") if port == _STANDARD_PORT else (f":{port}",)
+        return cls(token, port, frozenset(f"{name}{end}" for name in names for end in ends))
 
     @property
     def cookie(self) -> str:

@@ -34,11 +34,16 @@ def error_json(problem: Exception, language: Language) -> dict[str, Any]:
             right=say("this is a mistake of ours; the terminal where the studio runs shows where"),
         )
     return {
-        "what": problem.what.in_language(language),
-        "given": None if problem.given is None else str(problem.given)[:_LONGEST_GIVEN],
-        "right": None if problem.right is None else problem.right.in_language(language),
-        "next": problem.next_command,
+        "what": _sendable(problem.what.in_language(language)),
+        "given": None if problem.given is None else _sendable(str(problem.given)[:_LONGEST_GIVEN]),
+        "right": None if problem.right is None else _sendable(problem.right.in_language(language)),
+        "next": None if problem.next_command is None else _sendable(problem.next_command),
     }
+
+
+def _sendable(text: str) -> str:
+    """Halves of a character, as browsers can send them, are no UTF-8."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def status_of(problem: Exception) -> int:

@@ -96,6 +96,7 @@ def create_app(options: StudioOptions, port: int) -> Guard:
     app.add_exception_handler(GlassworksError, _failed)
     app.add_exception_handler(RequestValidationError, _unreadable)
     app.add_exception_handler(HTTPException, _no_such)
+    app.add_exception_handler(Exception, _failed)
     from glassworks.studio.routes import ROUTERS
 
     for router in ROUTERS:
@@ -173,7 +174,9 @@ def _add_pages(app: FastAPI, door: Door) -> None:
         if "token" in request.query_params:
             # The token leaves the address, so that a link that is passed on does not carry it.
             rest = request.url.remove_query_params("token")
-            answer: Response = RedirectResponse(f"{rest.path}{'?' + rest.query if rest.query else ''}", 303)
+            # One slash: two would be the beginning of another machine's name.
+            place = "/" + rest.path.lstrip("/")
+            answer: Response = RedirectResponse(f"{place}{'?' + rest.query if rest.query else ''}", 303)
             answer.set_cookie(door.cookie, door.token, httponly=True, samesite="strict", max_age=30 * 86400)
             return answer
         language = request.app.state.studio.options.language

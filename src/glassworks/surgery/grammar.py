@@ -31,6 +31,7 @@ class _Reader:
         self.text = text
         self.depth = depth
         self.at = 0
+        self.open = 0
 
     def plan(self, *, closing: bool) -> tuple[Stage, ...]:
         """Items up to the end, or up to `|` or `)` inside parentheses."""
@@ -75,6 +76,11 @@ class _Reader:
 
     def group(self, combine: Combine, gain: float) -> tuple[Stage, ...]:
         opening = self.at
+        self.open += 1
+        if self.open > DEEPEST_NESTING:
+            self.wrong(
+                say("these parentheses are nested too deeply"), say("at most {count} levels", count=DEEPEST_NESTING)
+            )
         self.at += 1
         branches = [self.plan(closing=True)]
         while self.here() == "|":
@@ -84,6 +90,7 @@ class _Reader:
             self.at = opening
             self.wrong(say("this parenthesis is never closed"), say("a closing parenthesis after the set"))
         self.at += 1
+        self.open -= 1
         if len(set(branches)) < len(branches):
             self.at = opening
             self.wrong(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -89,19 +90,22 @@ class Job:
                 dict(found["choices"]), dict(found["facts"]),
             )  # fmt: skip
             wish = found["wish"] if found["wish"] in ("run", "pause", "stop") else "run"
-            return cls(
-                path, order, float(found["created"]), wish, int(found["session"]), found["started"], found["pid"],
-                found["born"], int(found["threads"]),
+            job = cls(
+                path, order, float(found["created"]), wish, int(found["session"]), _number(found["started"]),
+                None if found["pid"] is None else _process_number(found["pid"]), _number(found["born"]), int(found["threads"]),
             )  # fmt: skip
-        except (GlassworksError, KeyError, TypeError, ValueError):
+            # What cannot be sent as JSON in UTF-8, such as infinity or half a character, cannot be listed.
+            json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
+        except (GlassworksError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
             return None
+        return job
 
     def ended(self) -> tuple[int, float] | None:
         """Exit code and time of the present session's end; None where it did not end by itself."""
         try:
             found = cast(dict[str, Any], read_json(self.path / "ended.json"))
             return (int(found["code"]), float(found["at"])) if found["session"] == self.session else None
-        except (GlassworksError, KeyError, TypeError, ValueError):
+        except (GlassworksError, KeyError, TypeError, ValueError, OverflowError):
             return None
 
     def process(self) -> psutil.Process | None:
@@ -126,6 +130,17 @@ class Job:
         if self.process() is None:
             return "stopped" if self.wish == "stop" else "interrupted"
         return _LIVING[self.wish]
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _process_number(value: Any) -> int:
+    """Raises ValueError for what is no number of a process of its own: 0 and less name whole groups."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(value)
+    return value
 
 
 def _state_after(code: int, wish: Wish) -> State:

@@ -70,14 +70,15 @@ def history_of(job: Job, digest: str, out: Path) -> dict[str, Any]:
     known = {str(event.get("digest")) for event in piece["events"] if _DIGEST.fullmatch(str(event.get("digest")))}
     if digest not in known:
         raise UnknownName("training", digest, known)
-    found = cast(dict[str, Any], read_json(out / "store" / digest / "history.json"))
+    found = read_json(out / "store" / digest / "history.json")
+    found = cast(dict[str, Any], found) if isinstance(found, dict) else {}
     return {"steps": found.get("steps", []), "metrics": found.get("metrics", {})}
 
 
 def report_of(job: Job, out: Path) -> Path:
     """The report that a finished job names, below `out`; NotFound where it names none."""
     named = str((_result_of(job) or {}).get("report") or "")
-    path = Path(named).resolve()
+    path = Path(named.replace("\0", "")).resolve()
     if not named or path.suffix != ".html" or not path.is_relative_to(out.resolve()) or not path.is_file():
         raise NotFound(
             say("this job has written no report"), right=say("one that reproduces, examines or sweeps, at its end")
@@ -93,14 +94,14 @@ def _progress_of(job: Job) -> dict[str, Any]:
     for event in _events_in(_bytes_of(path, max(0, size - _LAST_BYTES), _LAST_BYTES)):
         found["at"] = event.get("at")
         match event.get("kind"):
-            case "step_done":
-                found |= {"step": event["step"] + 1, "loss": event["loss"]}
+            case "step_done" if isinstance(event.get("step"), int):
+                found |= {"step": event["step"] + 1, "loss": event.get("loss")}
             case "progressed":
-                found |= {"done": event["done"], "total": event["total"], "label": event["label"]}
+                found |= {"done": event.get("done"), "total": event.get("total"), "label": event.get("label")}
             case "training_started":
-                found |= {"label": event["label"], "total": None}
+                found |= {"label": event.get("label"), "total": None}
             case "measured":
-                found |= {"label": event["name"]}
+                found |= {"label": event.get("name")}
             case _:
                 pass
     return found
@@ -112,7 +113,8 @@ def _result_of(job: Job) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(_bytes_of(job.path / "stdout", 0, _RESULT_BYTES), parse_constant=_nothing)
-    except ValueError:
+        json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         return None
     return _finite(found) if isinstance(found, dict) else None
 
@@ -135,7 +137,9 @@ def _events_in(data: bytes) -> list[dict[str, Any]]:
     for line in data.split(b"\n"):
         try:
             event = json.loads(line, parse_constant=_nothing)
-        except ValueError:
+            # Half a character cannot be sent on.
+            json.dumps(event, ensure_ascii=False).encode()
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, dict) and "kind" in event:
             found.append(cast(dict[str, Any], event))
