@@ -111,6 +111,7 @@ def test_a_run_of_several_seeds_says_which_model_was_taken(tmp_path, capsys):
     assert str(gw.load(run.path, device="cpu").origin.taken) == told
 
 
+@pytest.mark.slow
 def test_another_seed_is_kept_apart(folder, tmp_path):
     for seed in ("0", "1"):
         arguments = ["examine", str(folder), "--tokens", "1,2,3", "--with", "head_scores", "--seed", seed]

@@ -67,6 +67,7 @@ def test_for_people_the_last_line_is_the_report(place, finished, capsys):
     assert "skip the middle" in printed
 
 
+@pytest.mark.slow
 def test_ctrl_c_prints_the_command_that_goes_on(place, tmp_path, capsys, monkeypatch):
     arguments = [*words(place), "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["glassworks", *arguments])

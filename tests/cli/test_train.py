@@ -160,6 +160,7 @@ def test_what_would_spoil_a_judgement_or_cannot_be_read_is_refused(text, tmp_pat
         training_of(TextWindows(path="nowhere"), {})
 
 
+@pytest.mark.slow
 def test_few_shot_learns_and_is_judged_at_the_labels(tmp_path, capsys) -> None:
     assert spec_of("few_shot").loss_on == "labels"
     assert spec_of("few_shot", "loss_on=all").loss_on == "all"
@@ -373,6 +374,7 @@ def test_a_layer_that_refuses_its_numbers_keeps_its_own_cure(tmp_path, capsys, m
     assert "rate=" not in told
 
 
+@pytest.mark.slow
 def test_judging_takes_no_more_tokens_at_a_time_than_training(tmp_path, monkeypatch) -> None:
     words = {"mixer": "softmax,linear", "steps": 1, "batch": 2, "length": 6, "task__hidden": 3}
     made = gw.train("dynamics", **words, out=tmp_path, device="cpu", progress=False)

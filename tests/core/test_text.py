@@ -3,7 +3,7 @@
 import ast
 import json
 import string
-from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,10 +18,14 @@ CATALOGUE = SOURCE / "core" / "locales" / "zh"
 _DEFINING = SOURCE / "core" / "text.py"
 
 
-def _calls(path: Path) -> Iterator[tuple[ast.Call, str]]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("say", "Text"):
-            yield node, f"{path.relative_to(SOURCE)}:{node.lineno}"
+@cache
+def _calls(path: Path) -> tuple[tuple[ast.Call, str], ...]:
+    """Read once for all tests of this file: parsing the whole source takes seconds."""
+    return tuple(
+        (node, f"{path.relative_to(SOURCE)}:{node.lineno}")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("say", "Text")
+    )
 
 
 def _sources() -> list[Path]:

@@ -53,12 +53,11 @@ def graph_for(subjects: dict[str, Any], name: str) -> Any:
     import torch
 
     from glassworks.studio.walk.graph import graph_of, prefix_of
-    from glassworks.studio.walk.passes import pass_of
 
     if name not in subjects:
         pytest.skip(f"{name} is not on this machine")
     with torch.no_grad():
-        graph = graph_of(pass_of(subjects[name], MODELS[name]))
+        graph = graph_of(subjects[name], MODELS[name])
         stacks: tuple[Literal["", "encoder"], ...] = ("", "encoder") if subjects[name].anatomy.encoder else ("",)
         for stack in stacks:
             for number in range(len(graph.made.layers(stack))):
@@ -191,10 +190,9 @@ def test_positions_are_told_as_what_they_are(
 def test_a_long_text_is_shown_in_windows_and_read_up_to_the_context(subjects: dict[str, Any]) -> None:
     from glassworks.studio.walk.answers import layer, overview
     from glassworks.studio.walk.graph import graph_of
-    from glassworks.studio.walk.passes import pass_of
 
     subject = subjects["stories260k"]
-    graph = graph_of(pass_of(subject, "There was a cat. " * 300))
+    graph = graph_of(subject, "There was a cat. " * 300)
     found = overview(graph, "")
     assert found["cut"]
     assert len(found["tokens"]) == subject.anatomy.context
@@ -209,15 +207,15 @@ def test_what_cannot_be_walked_is_refused_with_the_reason(subjects: dict[str, An
     from glassworks.core.errors import InvalidInput, UnknownName
     from glassworks.studio.walk.answers import head, layer
     from glassworks.studio.walk.card import card
-    from glassworks.studio.walk.passes import pass_of
+    from glassworks.studio.walk.graph import graph_of
 
     graph = graph_for(subjects, "gpt-nano-sort")
     for refused in (
         lambda: layer(graph, "", 9, 0),
         lambda: head(graph, "", 0, 7, "mixer", 0),
         lambda: card(graph, "embed", (0, 4000)),
-        lambda: pass_of(subjects["gpt-nano-sort"], "words"),
-        lambda: pass_of(subjects["stories260k"], ""),
+        lambda: graph_of(subjects["gpt-nano-sort"], "words"),
+        lambda: graph_of(subjects["stories260k"], ""),
     ):
         with pytest.raises(InvalidInput):
             refused()
@@ -241,9 +239,9 @@ def tiny(family: str) -> Any:
     import torch
     import transformers
 
-    sizes = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-    grouped = sizes | {"intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 64}
-    own = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
+    sizes: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    grouped: dict[str, Any] = sizes | {"intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 64}
+    own: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
     config = {
         "qwen3": lambda: transformers.Qwen3Config(**grouped, **own, head_dim=8),
         "gemma3": lambda: transformers.Gemma3TextConfig(**grouped, **own, head_dim=8),
@@ -264,11 +262,11 @@ def test_families_that_nobody_named_are_explained_whole(family: str) -> None:
     from glassworks.anatomy import Subject
     from glassworks.studio.walk.card import card
     from glassworks.studio.walk.graph import graph_of
-    from glassworks.studio.walk.passes import pass_of
     from glassworks.studio.walk.shown import unravelled
 
     with torch.no_grad():
-        graph = graph_of(pass_of(Subject.of(tiny(family)), "5 9 5 30 7 9 5"))
+        subject = Subject.of(tiny(family))
+        graph = graph_of(subject, "5 9 5 30 7 9 5")
         assert graph.has("layers.0.out")
         assert graph.has("layers.1.out")
     chance = random.Random(1)
@@ -276,3 +274,43 @@ def test_families_that_nobody_named_are_explained_whole(family: str) -> None:
         found = card(graph, part.name, unravelled(chance.randrange(part.tensor.numel()), part.tensor.shape))
         assert found["known"], part.name
         assert found["agrees"], part.name
+
+
+@pytest.mark.slow
+def test_a_closed_model_takes_its_passes_along() -> None:
+    import gc
+    import weakref
+
+    from glassworks.anatomy import Subject
+    from glassworks.studio.walk.graph import graph_of
+
+    subject = Subject.of(tiny("qwen3"))
+    graph = graph_of(subject, "5 9 5 30")
+    assert graph.has("layers.1.mixer.pattern")
+    assert graph.bytes > 0
+    gone = weakref.ref(subject.model), weakref.ref(graph)
+    del subject, graph
+    gc.collect()
+    assert [one() for one in gone] == [None, None]
+
+
+@pytest.mark.slow
+def test_a_pass_that_is_large_is_read_group_by_group_and_lets_the_first_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    from glassworks.anatomy import Subject
+    from glassworks.studio.walk import passes
+    from glassworks.studio.walk.card import card
+    from glassworks.studio.walk.graph import graph_of
+    from glassworks.studio.walk.saying import lens
+
+    model = Subject.of(tiny("bloom"))
+    whole = graph_of(model, "5 9 5 30 7 9")
+    value = card(whole, "layers.1.mixer.q", (3, 1, 2))["value"]
+    monkeypatch.setattr(passes, "GROUP_BYTES", 1)
+    monkeypatch.setattr(passes, "KEPT_GROUPS", 1)
+    graph = graph_of(model, "5 9 5 30 7 9 ")
+    assert graph.has("layers.0.mixer.q")
+    assert card(graph, "layers.1.mixer.q", (3, 1, 2))["value"] == value
+    assert "layers.0.mixer.q" not in graph.parts
+    assert len(lens(graph, 2)["rows"]) == 3
+    assert card(graph, "layers.0.mixer.q", (3, 1, 2))["agrees"]
+    assert card(graph, "logits", (3, 1))["agrees"]

@@ -65,6 +65,7 @@ def test_healing_wins_back_held_out_loss_and_leaves_the_model_as_it_was(split: S
     assert used == {0, 3, 5}, "only layers of the plan are adapted"
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_adapters_and_a_stopped_healing_goes_on(split: Split, tmp_path) -> None:
     whole = heal(subject_of(), CUT, QUICK, split)
     log = EventLog()

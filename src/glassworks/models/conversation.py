@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from glassworks.anatomy import Subject
 from glassworks.core.errors import InvalidInput
-from glassworks.core.text import say
+from glassworks.core.text import Text, say
 from glassworks.models.candidates import Sampling, Step
 from glassworks.models.generating import Engine, Word, longest_of, writer_of
 
@@ -75,7 +75,7 @@ class Conversation:
         self._writer = writer_of(subject, engine)
         self.engine = self._writer.engine
         tokenizer = subject.tokenizer
-        has_template = isinstance(tokenizer, PreTrainedTokenizerBase) and tokenizer.chat_template is not None
+        has_template = takes_turns(subject)
         if not has_template and not is_plain:
             raise InvalidInput(
                 say("this model has no chat template: it was not taught to take turns"),
@@ -144,17 +144,30 @@ class Conversation:
     def _tokens(self, messages: list[dict[str, str]]) -> list[int]:
         if self._is_plain:
             return [*self._writer.speller.beginning(), *self._writer.speller.plain(_plain_form(messages))]
-        tokenizer: Any = self._subject.tokenizer
-        from jinja2 import TemplateError
+        return tokens_of_turns(self._subject, messages, say("without --system, if the model knows no such role"))
 
-        try:
-            found = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-        except (TemplateError, ValueError) as problem:
-            raise InvalidInput(
-                say("the model's chat template does not take this conversation: {reason}", reason=str(problem)),
-                right=say("without --system, if the model knows no such role"),
-            ) from None
-        return [int(token) for token in found]
+
+def takes_turns(subject: Subject) -> bool:
+    """Whether the model was taught to take turns: its tokenizer has a chat template."""
+    tokenizer = subject.tokenizer
+    return isinstance(tokenizer, PreTrainedTokenizerBase) and tokenizer.chat_template is not None
+
+
+def tokens_of_turns(subject: Subject, messages: list[dict[str, str]], right: Text) -> list[int]:
+    """Turns in the model's own template, and the beginning of the model's next one.
+
+    Raises InvalidInput, with `right` as the way out, where the template does not take them.
+    """
+    from jinja2 import TemplateError
+
+    tokenizer: Any = subject.tokenizer
+    try:
+        found = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    except (TemplateError, ValueError) as problem:
+        raise InvalidInput(
+            say("the model's chat template does not take this conversation: {reason}", reason=str(problem)), right=right
+        ) from None
+    return [int(token) for token in found]
 
 
 def _with_room(choice: Sampling, count: int) -> Sampling:

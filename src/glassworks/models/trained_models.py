@@ -49,15 +49,18 @@ def trained_in(out: Path) -> list[Trained]:
 def model_in(folder: Path) -> Trained | None:
     """The model of a folder in Hugging Face layout, from its files' heads alone; None where it is damaged or none."""
     try:
-        config = cast(dict[str, Any], read_json(folder / "config.json"))
+        config = _object(folder / "config.json")
         parameters = sum(_numbers(path) for path in folder.glob("*.safetensors"))
         choices = next((_object(folder / name) for name in _CHOICES if (folder / name).is_file()), {})
-    except (GlassworksError, OSError, ValueError):
+    except (GlassworksError, OSError, ValueError, RecursionError):
         return None
-    listed = cast(list[dict[str, Any]], choices.get("before") or [])
-    before = tuple(str(one.get("kind", "-")) for one in listed)
-    names = cast(list[str], config.get("architectures") or [str(config.get("model_type", "-"))])
-    return Trained(folder, str(choices.get("kind", "-")), names[0], parameters, before)
+    before = tuple(str(one.get("kind", "-")) for one in _list(choices.get("before")) if isinstance(one, dict))
+    names = _list(config.get("architectures")) or [config.get("model_type", "-")]
+    return Trained(folder, str(choices.get("kind", "-")), str(names[0]), parameters, before)
+
+
+def _list(value: object) -> list[Any]:
+    return cast(list[Any], value) if isinstance(value, list) else []
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -69,7 +72,21 @@ def _numbers(path: Path) -> int:
     """How many numbers a safetensors file holds, from its head alone; tensors of shared weights stand in it once."""
     with path.open("rb") as file:
         head = file.read(8)
-        if len(head) < 8:
+        if len(head) < 8 or (length := struct.unpack("<Q", head)[0]) > path.stat().st_size:
             raise ValueError("no head")
-        table = cast(dict[str, Any], json.loads(file.read(struct.unpack("<Q", head)[0])))
-    return sum(prod(entry["shape"]) for name, entry in table.items() if name != "__metadata__")
+        table = json.loads(file.read(length))
+    match table:
+        case dict():
+            named = cast(dict[str, object], table).items()
+            return sum(_size(entry) for name, entry in named if name != "__metadata__")
+        case _:
+            raise ValueError("no table")
+
+
+def _size(entry: object) -> int:
+    """Numbers of one tensor; ValueError where its entry tells none."""
+    match entry:
+        case {"shape": [*sizes]} if all(isinstance(size, int) and 0 <= size < 1 << 48 for size in sizes):
+            return prod(sizes)
+        case _:
+            raise ValueError("no shape")

@@ -21,6 +21,8 @@ MOST_WAITING = 64
 GRACE = 10.0
 # Loading torch takes seconds on a cold disk; a worker that is not there after this will not come.
 STARTING = 120.0
+# A worker that has nothing to do begins with a question at once; one that is silent for so long was stopped or hangs.
+SILENT = 20.0
 # A worker that dies at once, again and again, is not started without end.
 PAUSE = 1.0
 
@@ -36,6 +38,7 @@ class Crew:
         self._task: asyncio.Task[None] | None = None
         self.ready = asyncio.Event()
         self.working_on: int | None = None
+        self._heard = 0.0
 
     @property
     def pid(self) -> int | None:
@@ -65,6 +68,16 @@ class Crew:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
+    def is_silent_since(self, moment: float) -> bool:
+        """Whether a worker that is there and works on nothing has said nothing since that moment of the loop's clock."""
+        return self.ready.is_set() and self.working_on is None and self._heard < moment
+
+    def kill_silent(self, pid: int | None) -> None:
+        """Stops the process of this number, if it is still the present one."""
+        if self.pid == pid:
+            print(f"studio: worker {pid} does not listen and is started again", file=sys.stderr)
+            self.kill()
+
     @contextlib.asynccontextmanager
     async def line(self) -> AsyncGenerator[Line]:
         """A number of one's own, and what the worker says under it; None means that the worker died."""
@@ -84,18 +97,27 @@ class Crew:
         # A worker that just died: the listeners hear of it from `_live`.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             process.stdin.write(message.packed())
-            await process.stdin.drain()
+            try:
+                await asyncio.wait_for(process.stdin.drain(), SILENT)
+            except TimeoutError:
+                self.kill_silent(process.pid)
 
     async def _live(self) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
         while True:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment
-            )
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment
+                )
+            except OSError as problem:
+                # No memory or no file number is free at this moment; both pass.
+                print(f"studio: no worker can be started: {problem}", file=sys.stderr)
+                await asyncio.sleep(PAUSE)
+                continue
             try:
                 assert self._process.stdout is not None
                 await self._hear(self._process.stdout)
-            except asyncio.IncompleteReadError:
+            except (asyncio.IncompleteReadError, ValueError):
                 pass
             finally:
                 self.ready.clear()
@@ -109,6 +131,7 @@ class Crew:
     async def _hear(self, stream: asyncio.StreamReader) -> None:
         while True:
             message = await read_message(stream)
+            self._heard = asyncio.get_running_loop().time()
             match message.kind:
                 case Kind.READY:
                     self.ready.set()
@@ -178,10 +201,15 @@ class Questions:
         limit: float | None = None  # the time counts from the moment at which it is worked on
         loop = asyncio.get_running_loop()
         while True:
+            pid, asked_at = self.crew.pid, loop.time()
             try:
-                left = None if limit is None else max(0.0, limit - loop.time())
+                left = SILENT if limit is None else max(0.0, limit - loop.time())
                 message = await asyncio.wait_for(line.heard.get(), left)
             except TimeoutError:
+                if limit is None:
+                    if self.crew.is_silent_since(asked_at):
+                        self.crew.kill_silent(pid)
+                    continue
                 await self._call_off(line)
                 raise refusal(
                     TOO_LATE,
@@ -210,9 +238,9 @@ class Questions:
 
     async def _call_off(self, line: Line) -> None:
         """Asks the worker to leave it; one that does not within the grace is stopped."""
+        # First, since one that does not listen keeps whoever speaks to it waiting.
+        asyncio.get_running_loop().call_later(GRACE, self._stop_if_stuck, self.crew.pid, line.number)
         await line.send(Kind.CANCEL)
-        process = self.crew.pid
-        asyncio.get_running_loop().call_later(GRACE, self._stop_if_stuck, process, line.number)
 
     def _stop_if_stuck(self, process: int | None, number: int) -> None:
         if self.crew.pid == process and self.crew.working_on == number:

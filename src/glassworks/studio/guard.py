@@ -28,6 +28,7 @@ UNAUTHORISED, FORBIDDEN, TOO_LARGE, MISDIRECTED, TOO_MANY = 401, 403, 413, 421, 
 MOST_BODY_BYTES = 8 << 20
 # Requests of one second, over all tabs: fifty of them that load at once stay below, a loop that runs wild does not.
 MOST_PER_SECOND = 1500
+_STANDARD_PORT = 80
 _OPEN_TO_ALL = "/favicon.svg"
 _OPEN_BELOW = "/assets/"
 POLICY = (
@@ -69,16 +70,18 @@ class Door:
 
     def refuses(self, scope: Scope) -> int | None:
         """The status with which a request is turned away, None for one that may come in."""
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        if headers.get(b"host", "").lower() not in self.hosts:
+        # A header may come twice; then each of its values counts.
+        headers: dict[bytes, list[str]] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name, []).append(value.decode("latin-1"))
+        hosts = headers.get(b"host", [])
+        if not hosts or any(one.lower() not in self.hosts for one in hosts):
             return MISDIRECTED
-        origin = headers.get(b"origin")
-        if origin is not None and origin.lower() not in {f"http://{host}" for host in self.hosts}:
+        if any(one.lower() not in {f"http://{host}" for host in self.hosts} for one in headers.get(b"origin", [])):
             return FORBIDDEN
-        if headers.get(b"sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        if any(one not in ("same-origin", "none") for one in headers.get(b"sec-fetch-site", [])):
             return FORBIDDEN
-        length = headers.get(b"content-length", "0")
-        if length.isdecimal() and int(length[:20]) > MOST_BODY_BYTES:
+        if any(one.isdecimal() and int(one[:20]) > MOST_BODY_BYTES for one in headers.get(b"content-length", [])):
             return TOO_LARGE
         path: str = scope["path"]
         # The page of any other address hands out the cookie, so nothing beside these two may pass without a token.
@@ -86,18 +89,16 @@ class Door:
             return None
         return UNAUTHORISED
 
-    def _knows(self, scope: Scope, headers: dict[bytes, str]) -> bool:
-        bearer = headers.get(b"authorization", "").removeprefix("Bearer ").strip()
+    def _knows(self, scope: Scope, headers: dict[bytes, list[str]]) -> bool:
+        bearers = [one.removeprefix("Bearer ").strip() for one in headers.get(b"authorization", [])]
         named = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
-        given = [bearer, *named, *self._cookies(headers.get(b"cookie", ""))]
+        given = [*bearers, *named, *self._cookies(headers.get(b"cookie", []))]
         return any(hmac.compare_digest(one.encode(), self.token.encode()) for one in given if one)
 
-    def _cookies(self, header: str) -> list[str]:
-        try:
-            found = SimpleCookie(header)
-        except CookieError:
-            return []
-        return [found[self.cookie].value] if self.cookie in found else []
+    def _cookies(self, headers: list[str]) -> list[str]:
+        """Every cookie of that name. Other programs of this machine set cookies too, some of which no parser takes."""
+        pairs = (pair.strip().partition("=") for header in headers for pair in header.split(";"))
+        return [value.strip().strip('"') for name, _, value in pairs if name.strip() == self.cookie]
 
 
 class Guard:

@@ -14,6 +14,8 @@ from glassworks.core.text import Text, say
 from glassworks.surgery.plans import Combine, Layer, Stage, parallel
 
 MOST_STAGES = 100_000
+# A plan of a person has two or three; each costs Python several calls.
+DEEPEST_NESTING = 40
 NUMBER = re.compile(r"\d+")
 DECIMAL = re.compile(r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|\.\d+)\s*\*")
 RANGE = re.compile(r"\.\.|-|–|…")

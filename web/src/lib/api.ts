@@ -33,7 +33,7 @@ export interface Asking {
 
 /** Asks the worker; arrays of the answer are NdArrays. */
 export async function ask<Answer>(kind: string, question: object = {}, asking: Asking = {}): Promise<Answer> {
-  const name = crypto.randomUUID();
+  const name = unique();
   const watching = asking.progress ? watch(name, asking.progress) : undefined;
   try {
     const answer = await sent(`/api/ask/${kind}`, {
@@ -47,6 +47,9 @@ export async function ask<Answer>(kind: string, question: object = {}, asking: A
     clearInterval(watching);
   }
 }
+
+/** A name that no other question has. Browsers keep randomUUID from pages that come from another machine (--host). */
+const unique = (): string => Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("");
 
 function watch(name: string, progress: (how: Progress) => void): ReturnType<typeof setInterval> {
   return setInterval(() => {

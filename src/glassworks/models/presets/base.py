@@ -62,6 +62,20 @@ class Preset:
                 return (spec.depth,)
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """Widths, heads, vocabulary and context, by the names of the spec."""
+        spec = self.spec
+        return {
+            "width": spec.width,
+            "heads": spec.heads,
+            "kv_heads": spec.sizes.kv_heads,
+            "head_width": spec.width_of_head,
+            "feedforward_width": spec.width_of_feedforward,
+            "vocabulary": spec.vocabulary,
+            "context": spec.context,
+        }
+
+    @property
     def parts(self) -> Parts:
         """Parameters of each part that is counted."""
         return {part: count for part, count in counted(self.spec).items() if self.with_head or part != "head"}

@@ -46,7 +46,7 @@ def blueprint(preset: Preset) -> dict[str, Any]:
     model = on_meta(spec, body=not preset.with_head)
     total = preset.parameters
     return summary(preset) | {
-        "sizes": _sizes(spec),
+        "sizes": preset.sizes,
         "choices": _choices(spec),
         "norm": spec.norm,
         "norm_placement": spec.norm_placement,
@@ -66,18 +66,6 @@ def blueprint(preset: Preset) -> dict[str, Any]:
         "modules": modules_of(model),
         "blocks": _blocks(model),
         "printout": str(model),
-    }
-
-
-def _sizes(spec: Shape) -> dict[str, int]:
-    return {
-        "width": spec.width,
-        "heads": spec.heads,
-        "kv_heads": spec.sizes.kv_heads,
-        "head_width": spec.width_of_head,
-        "feedforward_width": spec.width_of_feedforward,
-        "vocabulary": spec.vocabulary,
-        "context": spec.context,
     }
 
 

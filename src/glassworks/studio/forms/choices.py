@@ -30,7 +30,7 @@ class SweepForm(SweepChoice):
     kind: Literal["sweep_form"] = "sweep_form"  # type: ignore[assignment] - another form of the same choices
     model: str = ""
     """The model whose layers are run by the plans."""
-    seeds: int = Field(default=3, ge=1)
+    seeds: int = Field(default=3, ge=1, le=1000)
     """Random orders for each start: seeds 0, 1, ..."""
     limit: int | None = Field(default=20, ge=1)
     """Documents of each benchmark; None for all."""

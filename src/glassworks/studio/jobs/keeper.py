@@ -14,12 +14,13 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
-from glassworks.core.errors import InvalidInput, RunBusy, UnknownName
+from glassworks.core.errors import GlassworksError, InvalidInput, RunBusy, UnknownName
 from glassworks.core.files import writing
 from glassworks.core.runs import lock_folder
 from glassworks.core.text import Language, say
@@ -57,7 +58,9 @@ class Keeper:
         """Every job, newest first."""
         if not self.folder.is_dir():
             return []
-        found = (Job.read(path.parent) for path in self.folder.glob("*/job.json"))
+        # A link would lead to a folder that is none of ours to change or remove.
+        paths = (path.parent for path in self.folder.glob("*/job.json") if not path.parent.is_symlink())
+        found = map(Job.read, paths)
         return sorted((job for job in found if job is not None), key=lambda job: job.created, reverse=True)
 
     def job(self, identifier: str) -> Job:
@@ -82,8 +85,14 @@ class Keeper:
             path.mkdir(parents=True)
         order.facts["language"] = language
         job = Job(path, order, time.time(), threads=self._threads())
-        job.write()
-        self.tick()
+        try:
+            job.write()
+        except GlassworksError:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        # One that cannot be started now waits; that others cannot be is no failure of this one.
+        with contextlib.suppress(OSError, GlassworksError):
+            self.tick()
         return self.job(name)
 
     def pause(self, identifier: str) -> Job:
@@ -133,9 +142,11 @@ class Keeper:
     def delete(self, identifier: str) -> None:
         """Removes what the job told; models and runs that it made stay. RunBusy while it lives."""
         job = self.job(identifier)
-        if job.state() in ALIVE:
-            raise RunBusy(say("this job is still running"), right=say("stop it first"))
-        shutil.rmtree(job.path)
+        # Another studio on this folder may be starting it at this moment.
+        with lock_folder(job.path), writing(job.path):
+            if job.state() in ALIVE:
+                raise RunBusy(say("this job is still running"), right=say("stop it first"))
+            shutil.rmtree(job.path)
 
     def tick(self) -> None:
         """Reaps what ended, kills what does not listen, starts what waits."""
@@ -162,8 +173,13 @@ class Keeper:
     async def keep(self) -> None:
         """Ticks until it is cancelled; jobs go on without it."""
         while True:
-            with contextlib.suppress(OSError):
+            try:
                 self.tick()
+            except (OSError, GlassworksError):
+                pass  # a full disk, mostly: what waits goes on waiting
+            except Exception:
+                # One damaged job may not keep all others waiting.
+                traceback.print_exc(file=sys.stderr)
             await asyncio.sleep(TICK)
 
     def wait(self) -> None:
@@ -193,13 +209,18 @@ class Keeper:
             "PYTHONSAFEPATH": "1",
             EVENTS: str(job.path / "events.jsonl"),
         }
+        # Written before anything runs: on a full disk no process is started that nobody would know of.
+        job = job.changed(session=session, started=time.time(), pid=None, born=None, wish="run")
         with (job.path / "stdout").open("wb") as told, (job.path / "stderr").open("ab") as remarks:
             child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=told, stderr=remarks, env=environment, start_new_session=True
             )
         self._children[job.identifier] = child
-        born = psutil.Process(child.pid).create_time()
-        job.changed(session=session, started=time.time(), pid=child.pid, born=born, wish="run")
+        try:
+            job.changed(pid=child.pid, born=psutil.Process(child.pid).create_time())
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)
+            raise
 
 
 def _signal(job: Job, number: signal.Signals) -> None:

@@ -26,13 +26,9 @@ class _Walked(Question):
 
     def graph(self, desk: Desk) -> Graph:
         """The parts of the pass, which is made where it is not kept."""
-        import torch
-
         from glassworks.studio.walk.graph import graph_of
-        from glassworks.studio.walk.passes import pass_of
 
-        with torch.no_grad():
-            return graph_of(pass_of(desk.subject(self.model), self.text))
+        return graph_of(desk.subject(self.model), self.text)
 
 
 class WalkText(_Walked):

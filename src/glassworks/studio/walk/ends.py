@@ -118,24 +118,24 @@ def wire_end(graph: Graph, stack: Stack) -> None:
     outside = anatomy.encoder if stack and anatomy.encoder is not None else anatomy
     before = "encoder." if stack else ""
     depth = len(made.layers(stack))
-    last, layer = f"{prefix_of(stack, depth - 1)}out", depth - 1
+    last = f"{prefix_of(stack, depth - 1)}out"
     source = last
     if outside.norm is not None:
         source = f"{before}norm.out"
-        _wire_last_norm(graph, source, last, outside.norm, layer)
+        _wire_last_norm(graph, source, last, outside.norm)
     if not stack:
-        _wire_logits(graph, source, layer)
+        _wire_logits(graph, source)
 
 
-def _wire_last_norm(graph: Graph, name: str, last: str, path: str, layer: int) -> None:
+def _wire_last_norm(graph: Graph, name: str, last: str, path: str) -> None:
     if graph.explain(name, graph.norms(last, path), path):
         return
     # A readout of its own between the stream and its norm (BERT): a map and a nonlinearity.
-    given = graph.raw(f"{path}.in", layer)
+    given = graph.raw(f"{path}.in")
     maps = graph.linears_reading(
         last,
         [p for p in graph.made.leaves if not p.startswith(tuple(f"{one.path}." for one in graph.made.layers("")))],
-        layer,
+        None,
     )
     for leaf, out in maps.items():
         for curve in CURVES:
@@ -146,9 +146,9 @@ def _wire_last_norm(graph: Graph, name: str, last: str, path: str, layer: int) -
                 return
 
 
-def _wire_logits(graph: Graph, source: str, layer: int) -> None:
+def _wire_logits(graph: Graph, source: str) -> None:
     anatomy = graph.made.subject.anatomy
-    logits = graph.made.captured(layer).logits
+    logits = graph.made.captured().logits
     if logits is None or (anatomy.head is None and not anatomy.tied_head) or anatomy.answers_once:
         return
     target = without_batch(logits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
@@ -11,12 +12,15 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from glassworks.anatomy import Subject
 from glassworks.core.errors import UnknownName
-from glassworks.studio.walk.passes import Pass, Stack, bias_of, matrix_of
+from glassworks.studio.walk.passes import Pass, Stack, bias_of, matrix_of, read
 from glassworks.studio.walk.steps import Linear, Norm, Opaque, Step, Sum
 
 # Largest difference, relative to the largest number, that summing in another order leaves in float32.
 TOLERANCE = 2e-4
+# What the graphs of all open models may take together.
+KEPT_BYTES = 512 << 20
 _LAYERED = re.compile(r"^(encoder\.)?layers\.(\d+)\.(.+)$")
 
 
@@ -38,6 +42,7 @@ class Graph:
 
     def __init__(self, made: Pass) -> None:
         self.made = made
+        made.forget = self._forget
         self.parts: dict[str, Part] = {}
         self._wired: set[str] = set()
 
@@ -68,7 +73,7 @@ class Graph:
 
     def _is_bare(self, read: str) -> bool:
         match = _LAYERED.match(read)
-        caught = self.made.captured(int(match[2]) if match else 0).tensors
+        caught = self.made.captured(int(match[2]) if match and match[3] != "out" else None).tensors
         return read in caught and caught[read].ndim == 2
 
     def part(self, name: str) -> Part:
@@ -86,35 +91,56 @@ class Graph:
     def _find(self, name: str) -> None:
         if name in self.parts:
             return
-        from glassworks.studio.walk.ends import wire_beginning, wire_end
-        from glassworks.studio.walk.wiring import wire_layer
-
         found = _LAYERED.match(name)
         stack: Stack = "encoder" if name.startswith("encoder.") else ""
-        key = name if found is None else f"{stack}.{found[2]}"
-        place = f"{stack} ends" if found is None else key
+        place = f"{stack} ends" if found is None else f"{stack}.{found[2]}"
         if place in self._wired:
             return
         self._wired.add(place)
-        if found is None:
-            wire_beginning(self, stack)
-            wire_end(self, stack)
-            return
-        number = int(found[2])
-        if number >= len(self.made.layers(stack)):
-            return
-        self._find(f"{stack}.embed" if stack else "embed")
-        wire_layer(self, stack, number)
+        try:
+            self._wire(stack, None if found is None else int(found[2]))
+        except BaseException:
+            # Called off half way: the next question finds it from the start.
+            self._wired.discard(place)
+            raise
 
-    def captured(self, site: str, layer: int = 0) -> Part | None:
+    def _wire(self, stack: Stack, number: int | None) -> None:
+        from glassworks.studio.walk.ends import wire_beginning, wire_end
+        from glassworks.studio.walk.wiring import wire_layer
+
+        with torch.no_grad():
+            if number is None:
+                wire_beginning(self, stack)
+                wire_end(self, stack)
+            elif number < len(self.made.layers(stack)):
+                self._find("encoder.embed" if stack else "embed")
+                wire_layer(self, stack, number)
+
+    @property
+    def bytes(self) -> int:
+        """What the pass keeps, and what was computed beside it."""
+        own = [part.tensor for part in self.parts.values() if not part.read]
+        return self.made.bytes + sum(tensor.numel() * tensor.element_size() for tensor in own)
+
+    def _forget(self, layers: range) -> None:
+        """Lets go of the parts of layers whose tensors the pass dropped; the first stream belongs to the beginning."""
+        for name in list(self.parts):
+            found = _LAYERED.match(name)
+            if found is not None and int(found[2]) in layers and not name.endswith(("layers.0.in", "layers.0.in.sum")):
+                del self.parts[name]
+        for number in layers:
+            self._wired -= {f".{number}", f"encoder.{number}"}
+
+    def captured(self, site: str) -> Part | None:
         """What the pass captured at a site or module, as a part that nothing explains yet."""
         found = _LAYERED.match(site)
-        caught = self.made.captured(int(found[2]) if found else layer)
+        # Every group has the stream after every layer, and what lies outside them.
+        caught = self.made.captured(int(found[2]) if found and found[3] != "out" else None)
         if site not in caught.tensors:
             return None
         return Part(site, without_batch(caught.tensors[site]), Opaque("", "", None), site)
 
-    def raw(self, path: str, layer: int = 0) -> Tensor | None:
+    def raw(self, path: str, layer: int | None = None) -> Tensor | None:
         """What a module gave (or, with .in, read), without the batch."""
         caught = self.made.captured(layer)
         heard = self.made.heard.get(path)
@@ -162,7 +188,7 @@ class Graph:
             if any(path == root or path.startswith(f"{root}.") for root in roots)
         }
 
-    def linears_reading(self, source: str, paths: Iterable[str], layer: int) -> Mapping[str, Tensor]:
+    def linears_reading(self, source: str, paths: Iterable[str], layer: int | None) -> Mapping[str, Tensor]:
         """The linear maps below some paths that read a part, with what they gave."""
         wanted = self(source).flatten(1)
         found: dict[str, Tensor] = {}
@@ -229,12 +255,16 @@ def alike(left: Tensor, right: Tensor) -> bool:
     return apart(left, right) <= TOLERANCE
 
 
-_GRAPHS: WeakKeyDictionary[Pass, Graph] = WeakKeyDictionary()
+_KEPT: WeakKeyDictionary[Subject, OrderedDict[str, Graph]] = WeakKeyDictionary()
 
 
-def graph_of(made: Pass) -> Graph:
-    """The graph of a pass, kept as long as the pass is."""
-    found = _GRAPHS.get(made)
-    if found is None:
-        found = _GRAPHS[made] = Graph(made)
-    return found
+def graph_of(subject: Subject, text: str) -> Graph:
+    """The graph of a text through an open model; kept until the model is closed or other texts need the room."""
+    kept = _KEPT.setdefault(subject, OrderedDict())
+    if text not in kept:
+        with torch.no_grad():
+            kept[text] = Graph(read(subject, text))
+    kept.move_to_end(text)
+    while len(kept) > 1 and sum(one.bytes for every in _KEPT.values() for one in every.values()) > KEPT_BYTES:
+        kept.popitem(last=False)
+    return kept[text]

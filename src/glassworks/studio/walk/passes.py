@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
+from weakref import ref
 
-import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -24,11 +23,11 @@ from glassworks.models.token_bytes import TokenBytes
 from glassworks.studio.walk.texts import ids_of
 
 # Longer texts are read up to here: every stage shows a window of them.
-MOST_TOKENS = 1024
+MOST_TOKENS = 512
 # What the tensors of one pass may take before the layers are read in groups, a pass for each.
 GROUP_BYTES = 192 << 20
-# What kept passes may take together.
-KEPT_BYTES = 512 << 20
+# Groups of one pass that are kept, at least: the one that is looked into and the one before.
+KEPT_GROUPS = 2
 # Tokens that an encoder-decoder writes for the walk through its decoder.
 WRITTEN = 16
 
@@ -46,16 +45,25 @@ class Rotary:
 
 @dataclass(eq=False)
 class Pass:
-    """One text through one model: `groups` holds what was captured so far, layer group by layer group."""
+    """One text through one model, captured layer group by layer group; the model is held weakly, so that it can be closed."""
 
-    subject: Subject
+    opened: ref[Subject]
     batch: TokenBatch
     given: int
     """Tokens of the whole text, of which the model could read the first."""
-    _groups: dict[int, Activations] = field(default_factory=lambda: dict[int, Activations]())
+    forget: Callable[[range], None] | None = None
+    """Told which layers' tensors were dropped."""
+    _groups: OrderedDict[int, Activations] = field(default_factory=lambda: OrderedDict[int, Activations]())
     heard: dict[str, Tensor] = field(default_factory=lambda: dict[str, Tensor]())
     """What norms inside attention gave, by module; heads may stand before positions."""
     _rotary: list[Rotary] = field(default_factory=lambda: list[Rotary]())
+
+    @property
+    def subject(self) -> Subject:
+        """The model that reads."""
+        found = self.opened()
+        assert found is not None, "whoever asks holds the model open"
+        return found
 
     @cached_property
     def leaves(self) -> Mapping[str, nn.Module]:
@@ -84,29 +92,45 @@ class Pass:
         """The tokens that the stack reads."""
         return self.batch.read_by_encoder if stack else self.batch
 
-    def captured(self, layer: int) -> Activations:
-        """Everything of the group that a layer is in, and what lies outside the layers."""
-        group = layer // self.group_size
+    def captured(self, layer: int | None = None) -> Activations:
+        """Everything of the group that a layer is in; of any group for None, since each has what lies outside the layers."""
+        if layer is None and self._groups:
+            return next(reversed(self._groups.values()))
+        group = (layer or 0) // self.group_size
         if group not in self._groups:
             self._groups[group] = self._capture(group)
+            self._drop()
+        self._groups.move_to_end(group)
         return self._groups[group]
+
+    def _drop(self) -> None:
+        while len(self._groups) > KEPT_GROUPS and self.bytes > 2 * GROUP_BYTES:
+            group, _ = self._groups.popitem(last=False)
+            layers = range(group * self.group_size, (group + 1) * self.group_size)
+            if self.forget is not None:
+                self.forget(layers)
 
     @property
     def rotary(self) -> list[Rotary]:
         """Every pair of cosines and sines that a module of the model handed out."""
-        self.captured(0)
+        self.captured()
         return self._rotary
 
     @property
     def bytes(self) -> int:
         """What is kept."""
-        return sum(one.tensors.bytes if not isinstance(one.tensors, Mapping) else 0 for one in self._groups.values())
+        return sum(one.tensors.bytes for one in self._groups.values() if not isinstance(one.tensors, Mapping))
 
     def _capture(self, group: int) -> Activations:
         subject = self.subject
         first = group * self.group_size
         inside = range(first, first + self.group_size)
-        sites: list[Site] = [site for site in all_sites(subject.anatomy) if site.layer is None or site.layer in inside]
+        # The stream after every layer goes along: it is small, and the lens and the next layer read it.
+        sites: list[Site] = [
+            site
+            for site in all_sites(subject.anatomy)
+            if site.layer is None or site.layer in inside or site.part == "out"
+        ]
         paths = [one.path for stack in subject.anatomy.stacks.values() for one in map(_Path, stack)]
         mixers = tuple(f"{one.mixer}." for stack in ("", "encoder") for one in self.layers(stack) if one.mixer)
         for path, module in self.leaves.items():
@@ -180,42 +204,14 @@ def bias_of(module: nn.Module) -> Tensor | None:
     return None if found is None else found.detach()
 
 
-@dataclass
-class Passes:
-    """The passes of one open model, the last used last; the oldest go first."""
-
-    kept: OrderedDict[str, Pass] = field(default_factory=lambda: OrderedDict[str, Pass]())
-
-    def of(self, subject: Subject, text: str) -> Pass:
-        """The pass of a text, made where it is not kept."""
-        if text in self.kept:
-            self.kept.move_to_end(text)
-            return self.kept[text]
-        made = _made(subject, text)
-        self.kept[text] = made
-        while len(self.kept) > 1 and sum(one.bytes for one in self.kept.values()) > KEPT_BYTES:
-            self.kept.popitem(last=False)
-        return made
-
-
-_KEPT: WeakKeyDictionary[Subject, Passes] = WeakKeyDictionary()
-
-
-def pass_of(subject: Subject, text: str) -> Pass:
-    """The pass of a text through an open model; kept until the model is closed or others need the room."""
-    found = _KEPT.get(subject)
-    if found is None:
-        found = _KEPT[subject] = Passes()
-    return found.of(subject, text)
-
-
 def _without_end(subject: Subject, ids: Tensor) -> Tensor:
     """What a decoder wrote without its end token, after which nothing comes."""
     special = TokenBytes(subject.tokenizer).special
     return ids[:, :-1] if ids.shape[1] > 1 and int(ids[0, -1]) in special else ids
 
 
-def _made(subject: Subject, text: str) -> Pass:
+def read(subject: Subject, text: str) -> Pass:
+    """A text read by an open model; InvalidInput where there is nothing in it that the model can read."""
     anatomy = subject.anatomy
     ids = ids_of(subject, text)
     if not ids:
@@ -226,5 +222,4 @@ def _made(subject: Subject, text: str) -> Pass:
     if anatomy.has_source:
         written = _without_end(subject, subject.generate(batch, WRITTEN))
         batch = replace(batch, ids=written, mask=None, labels=subject.labels(written[0].tolist()))
-    with torch.no_grad():
-        return Pass(subject, batch, len(ids))
+    return Pass(ref(subject), batch, len(ids))

@@ -27,7 +27,8 @@ def ids_of(subject: Subject, text: str) -> list[int]:
 
 def _numbers(subject: Subject, text: str) -> list[int]:
     last = (subject.anatomy.encoder or subject.anatomy).vocabulary - 1
-    if not re.fullmatch(r"[\d\s,;]*", text):
+    # A number of more digits is no id of any vocabulary, and Python reads no number of thousands of digits.
+    if not re.fullmatch(r"(\d{1,18}|[\s,;])*", text) or re.search(r"\d{19}", text):
         raise InvalidInput(
             say("this model reads token ids, not words"),
             given=text[:80],

@@ -108,13 +108,18 @@ def _wire_projection(graph: Graph, half: Half, letter: str, source: str) -> None
         sizes = (half.heads, half.kv_heads, half.head_width)
         for path, out in given.items():
             for rows in stretches(sizes, letter, out.shape[1]):
-                if _wire_turned(graph, half, name, target, path, rows, out):
+                if _wire_turned(graph, half, letter, (path, rows, out)):
                     return
     graph.add(name, target, Opaque(half.path, graph.kind(half.path), source), path=half.path)
 
 
-def _wire_turned(graph: Graph, half: Half, name: str, target: Tensor, path: str, rows: Tensor, out: Tensor) -> bool:
+def _wire_turned(graph: Graph, half: Half, letter: str, given: tuple[str, Tensor, Tensor]) -> bool:
     """Queries or keys that were turned (and perhaps normed) after their linear map."""
+    path, rows, out = given
+    name = f"{half.name}{letter}"
+    caught = graph.captured(name)
+    assert caught is not None, "the caller has it"
+    target = caught.tensor
     shape = tuple(target.shape[1:])
     mapped = f"{name}.map"
     before = out[:, rows].reshape(-1, *shape)

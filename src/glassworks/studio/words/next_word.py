@@ -14,10 +14,11 @@ from glassworks.anatomy import Subject
 from glassworks.core.errors import InvalidInput
 from glassworks.core.text import say
 from glassworks.models.candidates import Sampling
+from glassworks.models.conversation import takes_turns
 from glassworks.models.generating import longest_of
 from glassworks.models.token_bytes import TokenBytes, shown
 from glassworks.studio.words.pieces import Piece, group_json, grouped
-from glassworks.studio.words.prompts import Prompt, can_chat, pieces_of, prompt_of, why_silent
+from glassworks.studio.words.prompts import Prompt, pieces_of, prompt_of, why_silent
 from glassworks.studio.words.reading import Reader, ends_of, reader_of
 from glassworks.studio.words.spelling import bytes_of
 
@@ -56,7 +57,7 @@ def next_word(
         "full": longest is not None and used >= longest,
         "used": used,
         "context": longest,
-        "chat": can_chat(subject),
+        "chat": takes_turns(subject),
         "reads": "text" if subject.tokenizer is not None else "tokens",
     } | ({} if logits is None else candidates(subject, prompt, path, logits, rows))
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from glassworks.anatomy import Subject, TokenBatch
 from glassworks.core.errors import InvalidInput
 from glassworks.core.text import Text, say
+from glassworks.models.conversation import takes_turns, tokens_of_turns
 from glassworks.models.text_pieces import Speller
 from glassworks.studio.words.pieces import Piece
 from glassworks.studio.words.spelling import bytes_of, spelled_by_model, well_formed
@@ -74,12 +73,6 @@ def check_writes(subject: Subject) -> None:
         )
 
 
-def can_chat(subject: Subject) -> bool:
-    """Whether the model was taught to take turns: its tokenizer has a chat template."""
-    tokenizer = subject.tokenizer
-    return isinstance(tokenizer, PreTrainedTokenizerBase) and tokenizer.chat_template is not None
-
-
 def pieces_of(subject: Subject, ids: Sequence[int]) -> list[Piece]:
     """Tokens with their bytes, where no text is known that they stand for."""
     spelled = bytes_of(subject.tokenizer)
@@ -101,21 +94,10 @@ def typed_tokens(subject: Subject, typed: str) -> list[int]:
 
 def _turn(subject: Subject, text: str) -> list[int]:
     """A person's turn, and the beginning of the model's, as its template has them."""
-    if not can_chat(subject):
+    if not takes_turns(subject):
         raise InvalidInput(
             say("this model has no chat template: it was not taught to take turns"), right=say("the switch off")
         )
     if not text.strip():
         raise InvalidInput(say("nothing was said"), right=say("at least one word"))
-    from jinja2 import TemplateError
-
-    tokenizer: Any = subject.tokenizer
-    messages = [{"role": "user", "content": text}]
-    try:
-        found = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    except (TemplateError, ValueError) as problem:
-        raise InvalidInput(
-            say("the model's chat template does not take this conversation: {reason}", reason=str(problem)),
-            right=say("the switch off"),
-        ) from None
-    return [int(token) for token in found]
+    return tokens_of_turns(subject, [{"role": "user", "content": text}], say("the switch off"))

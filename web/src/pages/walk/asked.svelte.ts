@@ -7,6 +7,11 @@ const KEPT = 60;
 const kept = new Map<string, unknown>();
 const open = $state({ count: 0 });
 
+function keep(name: string, found: unknown): void {
+  kept.set(name, found);
+  for (const oldest of kept.keys()) if (kept.size > KEPT) kept.delete(oldest);
+}
+
 /** How many questions of the walk wait for their answers. */
 export const running = (): number => open.count;
 
@@ -23,7 +28,7 @@ export interface Asked<Answer> {
 export function ahead(kind: string, wanted: { model: string; text: string } & Record<string, unknown>, signal: AbortSignal): void {
   const name = `${kind} ${language()} ${JSON.stringify(wanted)}`;
   if (kept.has(name)) return;
-  ask(kind, wanted, { signal }).then((found) => kept.set(name, found), () => undefined);
+  ask(kind, wanted, { signal }).then((found) => keep(name, found), () => undefined);
 }
 
 /** To be called while a component is set up. A null question asks nothing; an answer to another text is never shown. */
@@ -61,8 +66,7 @@ export function asked<Answer>(kind: string, question: () => ({ model: string; te
     ask<Answer>(kind, wanted, { signal, progress: (how) => (progress = how) }).then(
       (found) => {
         if (signal.aborted) return;
-        kept.set(name, found);
-        if (kept.size > KEPT) kept.delete(kept.keys().next().value as string);
+        keep(name, found);
         [answer, busy, of] = [found, false, own];
       },
       (why: unknown) => {
