@@ -1,4 +1,4 @@
-// Saving what one sees: a drawing as SVG or PNG, a table as CSV, anything as JSON or text. Nothing leaves the machine.
+// Saving what one sees: a drawing as SVG or PNG, a table as CSV, anything as JSON or text, a command into the clipboard. Nothing leaves the machine.
 export function saveBlob(name: string, blob: Blob): void {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
@@ -9,6 +9,17 @@ export function saveBlob(name: string, blob: Blob): void {
 
 export function saveText(name: string, text: string, type = "text/plain"): void {
   saveBlob(name, new Blob([text], { type: `${type};charset=utf-8` }));
+}
+
+/** Into the clipboard; browsers keep the plain way from pages that come from another machine (--host), so there the old one. */
+export async function copyText(text: string): Promise<void> {
+  if (window.isSecureContext) return navigator.clipboard.writeText(text);
+  const area = document.createElement("textarea");
+  area.value = text;
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
 }
 
 export function csvOf(columns: readonly string[], rows: readonly (readonly unknown[])[]): string {

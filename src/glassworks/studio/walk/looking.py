@@ -218,7 +218,6 @@ class Softmax(Step):
     """Numbers of a row turned into shares that add up to 1."""
 
     source: str
-    temperature: float = 1.0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -227,7 +226,7 @@ class Softmax(Step):
 
     def compute(self, of: Values) -> Tensor:
         """All rows."""
-        return torch.softmax(of(self.source).float() / self.temperature, -1)
+        return torch.softmax(of(self.source).float(), -1)
 
     def show(self, of: Values, index: Index) -> Shown:
         """The largest of the row, the sum of the exponentials, and the share."""

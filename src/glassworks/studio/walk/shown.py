@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -68,7 +68,6 @@ class Shown:
     numbers: tuple[tuple[Text | str, float], ...] = ()
     sources: tuple[Source, ...] = ()
     note: Text | None = None
-    extra: dict[str, Any] = field(default_factory=lambda: dict[str, Any]())
 
 
 def largest_terms(

@@ -316,17 +316,14 @@ class Opaque(Step):
 
     def show(self, of: Values, index: Index) -> Shown:
         """The module's name; no number is made up."""
-        sources = () if self.source is None else (Source(self.source, (index[0],)),)
         return Shown(
             float("nan"),
             "?",
             f"{in_python(self.path)}(x)" if self.path else "?",
             (),
-            sources=(),
             note=say(
                 "computed inside {path} ({kind}), whose formula is not known here number by number",
                 path=self.path or "-",
                 kind=self.kind,
             ),
-            extra={"near": [one.to_json() for one in sources]},
         )
