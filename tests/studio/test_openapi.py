@@ -17,7 +17,7 @@ def test_whatever_is_sent_the_studio_answers_and_never_breaks(tmp_path: Path) ->
     with running_studio(tmp_path) as studio:
         command = [
             sys.executable, "-m", "schemathesis.cli", "run", f"{studio.base}/api/openapi.json",
-            "--header", f"Authorization: Bearer {studio.token}", "--checks", "not_a_server_error", "--max-examples", "6",
+            "--header", f"Authorization: Bearer {studio.token}", "--checks", "not_a_server_error", "--max-examples", "3",
             "--phases", "examples,coverage,fuzzing", "--generation-deterministic", "--request-timeout", "60", "--no-color",
             # What is sent there starts processes of the command line; tests/studio/test_jobs.py sends it bad posts.
             "--exclude-path-regex", "^/api/jobs",

@@ -75,7 +75,7 @@ class Crew:
     def kill_silent(self, pid: int | None) -> None:
         """Stops the process of this number, if it is still the present one."""
         if self.pid == pid:
-            print(f"studio: worker {pid} does not listen and is started again", file=sys.stderr)
+            sys.stderr.write(f"studio: worker {pid} does not listen and is started again\n")
             self.kill()
 
     @contextlib.asynccontextmanager
@@ -111,7 +111,7 @@ class Crew:
                 )
             except OSError as problem:
                 # No memory or no file number is free at this moment; both pass.
-                print(f"studio: no worker can be started: {problem}", file=sys.stderr)
+                sys.stderr.write(f"studio: no worker can be started: {problem}\n")
                 await asyncio.sleep(PAUSE)
                 continue
             try:

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -29,6 +30,7 @@ MOST_BODY_BYTES = 8 << 20
 # Requests of one second, over all tabs: fifty of them that load at once stay below, a loop that runs wild does not.
 MOST_PER_SECOND = 1500
 _STANDARD_PORT = 80
+_EVERY_ADDRESS = ("0.0.0.0", "::")
 _OPEN_TO_ALL = "/favicon.svg"
 _OPEN_BELOW = "/assets/"
 POLICY = (
@@ -54,6 +56,8 @@ class Door:
     token: str
     port: int
     hosts: frozenset[str]
+    any_address: bool = False
+    """Whether it listens on every address of the machine: then any address in numbers is one of its names."""
 
     @classmethod
     def of(cls, token: str, port: int, host: str) -> Door:
@@ -61,7 +65,18 @@ class Door:
         names = {"127.0.0.1", "localhost", "[::1]", host if ":" not in host else f"[{host}]"}
         # Browsers leave the standard port out.
         ends = ("", f":{port}") if port == _STANDARD_PORT else (f":{port}",)
-        return cls(token, port, frozenset(f"{name}{end}" for name in names for end in ends))
+        hosts = frozenset(f"{name}{end}" for name in names for end in ends)
+        return cls(token, port, hosts, host in _EVERY_ADDRESS)
+
+    def _is_ours(self, host: str) -> bool:
+        """A name is looked up, and whoever answers for it can point it here; a number is not, so it cannot be bent."""
+        host = host.lower()
+        if host in self.hosts:
+            return True
+        number, _, end = host.rpartition(":")
+        if self.port == _STANDARD_PORT and not (end.isdecimal() and number):
+            number, end = host, str(_STANDARD_PORT)
+        return self.any_address and end == str(self.port) and _is_number(number)
 
     @property
     def cookie(self) -> str:
@@ -75,9 +90,10 @@ class Door:
         for name, value in scope["headers"]:
             headers.setdefault(name, []).append(value.decode("latin-1"))
         hosts = headers.get(b"host", [])
-        if not hosts or any(one.lower() not in self.hosts for one in hosts):
+        if not hosts or not all(map(self._is_ours, hosts)):
             return MISDIRECTED
-        if any(one.lower() not in {f"http://{host}" for host in self.hosts} for one in headers.get(b"origin", [])):
+        own = {f"http://{host.lower()}" for host in (*self.hosts, *hosts)}
+        if any(one.lower() not in own for one in headers.get(b"origin", [])):
             return FORBIDDEN
         if any(one not in ("same-origin", "none") for one in headers.get(b"sec-fetch-site", [])):
             return FORBIDDEN
@@ -99,6 +115,15 @@ class Door:
         """Every cookie of that name. Other programs of this machine set cookies too, some of which no parser takes."""
         pairs = (pair.strip().partition("=") for header in headers for pair in header.split(";"))
         return [value.strip().strip('"') for name, _, value in pairs if name.strip() == self.cookie]
+
+
+def _is_number(name: str) -> bool:
+    """Whether a host is an address in numbers: 192.168.0.7, [fe80::1]."""
+    inside = name[1:-1] if name.startswith("[") and name.endswith("]") else name
+    try:
+        return ip_address(inside).version == (6 if inside != name else 4)
+    except ValueError:
+        return False
 
 
 class Guard:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from glassworks.core.errors import GlassworksError, NotFound
 from glassworks.core.events import read_events
-from glassworks.core.files import read_json
+from glassworks.core.files import read_json, writing
 from glassworks.core.runs import RunFolder, list_runs, lock_folder
 from glassworks.core.text import Language, Text, choose_language, say
 from glassworks.experiments import EXPERIMENTS
@@ -150,8 +150,20 @@ def _store_folders(out: Path) -> list[Path]:
     return [
         path
         for path in folders
-        if path.is_dir() and not path.is_symlink() and any((path / c).is_file() for c in _CHOICES)
+        if _is_sendable(path.name)
+        and path.is_dir()
+        and not path.is_symlink()
+        and any((path / c).is_file() for c in _CHOICES)
     ]
+
+
+def _is_sendable(text: str) -> bool:
+    """Whether it is UTF-8: a folder of another system's may have a name that is none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _stored(folder: Path) -> Stored:
@@ -166,6 +178,7 @@ def _stored(folder: Path) -> Stored:
             what = _kind_in(cast(dict[str, Any], found)) if isinstance(found, dict) else "?"
             break
     age = time.time() - max((one.st_mtime for one in files), default=0.0)
+    what = what if _is_sendable(what) else "?"
     return Stored(folder, what, sum(one.st_size for one in files), age, (folder / "done.json").is_file())
 
 
@@ -185,15 +198,18 @@ def stored_named(out: Path, digest: str) -> Path:
 def delete_stored(folder: Path) -> None:
     """Removes a model; RunBusy while it is being trained. It is out of sight before its files go, so none is half there."""
     with lock_folder(folder):
-        gone = folder.with_name(f".{folder.name}.deleted")
-        folder.rename(gone)
-    shutil.rmtree(gone)
+        gone = folder.with_name(f".{folder.name[:200]}.deleted")
+        with writing(folder):
+            folder.rename(gone)
+    with writing(gone):
+        shutil.rmtree(gone)
 
 
 def archived(files: dict[str, Path], top: str) -> Iterator[bytes]:
     """A zip of some files below a folder `top`, in slices; what is packed lies on disk, not in memory."""
     with tempfile.TemporaryFile() as packed:
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        # A file without a date is from 1970, which a zip cannot say.
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1, strict_timestamps=False) as archive:
             for name, path in files.items():
                 archive.write(path, f"{top}/{name}")
         packed.seek(0)

@@ -153,7 +153,7 @@ def test_silencing_heads_and_skipping_layers_changes_the_next_word(part: Open) -
     section = page.locator("#whatif")
     section.get_by_text("Nothing is changed yet").wait_for()
     section.get_by_role("button", name=re.compile("^L3H2")).click()
-    section.get_by_text("divergence").wait_for()
+    section.get_by_text("divergence").first.wait_for()
     section.get_by_role("button", name=re.compile("^L1")).first.click()
     page.wait_for_url(re.compile("if_heads=L3H2.*if_skip=1"))
     # So small a model has every head measured at once.

@@ -17,20 +17,19 @@ from glassworks.instruments.attention_maps import AttentionMaps
 from glassworks.instruments.base import unnumbered
 from glassworks.instruments.examine import batch_of
 from glassworks.instruments.head_scores import head_targets, uniform_map
-from glassworks.models.token_bytes import TokenBytes, shown
+from glassworks.studio.words.next_word import candidates
+from glassworks.studio.words.prompts import Prompt
 
 # A line of a page, and quick to read.
 MOST_TOKENS = 48
 CANDIDATES = 6
-# Tokens that one character can be spread over, at most.
-_LONGEST_CHARACTER = 4
 
 
 def glance(subject: Subject, text: str) -> dict[str, Any]:
     """Tokens, the likeliest next ones, and the head with most weight on what followed earlier copies of the last token.
 
-    `milliseconds` is what one pass took; `map` is that head's (query key) in float32; `head` is None where the last token is new. Raises InvalidInput for an
-    empty text, one that is too long, and models that read no text from left to right.
+    `milliseconds` is what one pass took; `map` is that head's (query key) in float32; `head` is None where the last token is
+    new. Raises InvalidInput for an empty text, one that is too long, and models that read no text from left to right.
     """
     if subject.tokenizer is None or not all(layer.causal for layer in subject.anatomy.layers):
         raise InvalidInput(say("this model does not go on with a text"), right=say("a decoder with a tokenizer"))
@@ -53,16 +52,9 @@ def _next(subject: Subject, batch: TokenBatch) -> dict[str, Any]:
     with torch.no_grad():
         logits = subject.forward(batch)[0, -1].float()
     milliseconds = 1000 * (time.perf_counter() - begun)
-    chances, ids = torch.softmax(logits, 0).topk(min(CANDIDATES, logits.shape[0]))
-    spelled = TokenBytes(subject.tokenizer)
-    pending = b""
-    for token in batch.ids[0, -_LONGEST_CHARACTER:].tolist():
-        pending = b"" if token in spelled.special else shown(pending, spelled.of(token))[1]
-    found: list[dict[str, Any]] = []
-    for token, chance in zip(ids.tolist(), chances.tolist(), strict=True):
-        raw, is_special = spelled.of(token), token in spelled.special
-        text, rest = (raw.decode(errors="replace"), b"") if is_special else shown(pending, raw)
-        found.append({"id": token, "text": text + "".join(f"\\x{byte:02x}" for byte in rest), "chance": chance})
+    chances = torch.softmax(logits, 0)
+    rows = candidates(subject, Prompt(tuple(batch.ids[0].tolist())), (), logits, CANDIDATES)["rows"]
+    found = [{"id": row["id"], "text": row["text"], "chance": float(chances[row["id"]])} for row in rows]
     return {"next": found, "milliseconds": milliseconds}
 
 

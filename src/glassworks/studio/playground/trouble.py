@@ -51,9 +51,9 @@ def explained(settings: PlaygroundSettings, largest_input: float, largest_edit: 
         return Trouble(
             "regularization",
             say(
-                "learning rate times regularisation rate is {pull}: the pull towards zero overshoots", pull=_short(pull)
+                "learning rate times regularization rate is {pull}: the pull towards zero overshoots", pull=_short(pull)
             ),
-            say("a regularisation rate of {rate} or less", rate=_short(most)),
+            say("a regularization rate of {rate} or less", rate=_short(most)),
             epoch,
             most,
         )

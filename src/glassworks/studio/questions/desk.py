@@ -62,6 +62,27 @@ class Places:
     """Larger models are listed but not opened here: that is work for the command line."""
 
 
+@dataclass(frozen=True)
+class Written:
+    """When the newest file of a model's folder was written: one that was trained anew is opened anew."""
+
+    folder: Path
+    newest: float
+
+    @classmethod
+    def now(cls, folder: Path) -> Written:
+        """As it is."""
+        return cls(folder, _newest(folder))
+
+    def is_current(self) -> bool:
+        """Whether nothing was written or taken away since."""
+        return self.folder.is_dir() and _newest(self.folder) == self.newest
+
+
+def _newest(folder: Path) -> float:
+    return max((path.stat().st_mtime for path in folder.glob("*.*") if path.is_file()), default=0.0)
+
+
 def _ignored(label: str, done: float, total: float) -> None:
     """Where nobody listens."""
 
@@ -74,6 +95,7 @@ class Desk:
     language: Language = "en"
     tell: Tell = _ignored
     _open: OrderedDict[str, Subject] = field(default_factory=lambda: OrderedDict[str, "Subject"]())
+    _written: dict[str, Written] = field(default_factory=lambda: dict[str, "Written"]())
     _as_opened: dict[str, Pristine] = field(default_factory=lambda: dict[str, "Pristine"]())
 
     def models(self) -> dict[str, Shelved]:
@@ -90,7 +112,7 @@ class Desk:
 
     def subject(self, identifier: str) -> Subject:
         """The model, opened in float32 or its own precision and kept open; InvalidInput where it is too large."""
-        if identifier in self._open:
+        if identifier in self._open and self._written[identifier].is_current():
             self._open.move_to_end(identifier)
             return self._open[identifier]
         found = self.shelved(identifier)
@@ -106,7 +128,7 @@ class Desk:
 
         # One pass over a few words is faster on the processor than the way to a device and back.
         subject = load(found.folder, device="cpu", dtype="float32", world_reader=TASKS.parse)
-        self._open[identifier] = subject
+        self._open[identifier], self._written[identifier] = subject, Written.now(found.folder)
         self._as_opened[identifier] = Pristine.of(subject.model)
         self._close_others()
         return subject

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -116,5 +117,7 @@ def delete_stored(request: Request, digest: str) -> dict[str, Any]:
 
 
 def _zipped(files: dict[str, Path], name: str) -> Response:
-    headers = {"content-disposition": f'attachment; filename="{name}.zip"'}
+    # A folder may be called anything; a header may not.
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-")[:100] or "files"
+    headers = {"content-disposition": f'attachment; filename="{plain}.zip"'}
     return StreamingResponse(records.archived(files, name), media_type="application/zip", headers=headers)

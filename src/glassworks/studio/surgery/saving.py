@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glassworks.core.errors import GlassworksError, InvalidInput
-from glassworks.core.files import read_json
+from glassworks.core.files import read_json, writing
 from glassworks.core.text import say
 from glassworks.surgery.plan_files import SavedPlan
 from glassworks.surgery.plans import Plan
@@ -58,7 +58,8 @@ def save(out: Path, name: str, saved: SavedPlan) -> dict[str, Any]:
     if path.is_symlink() or path.parent.is_symlink():
         raise InvalidInput(say("{path} is a link, so nothing is written there", path=str(path)))
     was_there = path.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     saved.save(path)
     return {"path": str(path), "name": path.stem, "replaced": was_there, "content": read_json(path)}
 
