@@ -1,8 +1,11 @@
 """Workers: one answers at a time, a cancelled question stops, a stuck or dead worker is replaced."""
 
 import asyncio
+import importlib
 import os
 import signal
+import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from glassworks.studio.child import is_importing
 from glassworks.studio.crew import MOST_WAITING, Crew, Questions
 from glassworks.studio.frames import decode
 from glassworks.studio.refusals import BUSY, MISSING, TOO_LATE, Refused
@@ -77,6 +81,19 @@ def test_a_question_that_nobody_waits_for_is_called_off_and_the_next_is_answered
         assert "mine" not in questions.standing
 
     run(with_worker(crew(tmp_path, deep), work))
+
+
+def test_a_worker_knows_when_it_is_in_the_middle_of_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_to_come.py").write_text("import time\nfor _ in range(60):\n    time.sleep(0.01)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not is_importing(threading.get_ident())
+    loading = threading.Thread(target=importlib.import_module, args=("slow_to_come",))
+    loading.start()
+    time.sleep(0.2)
+    assert loading.ident is not None
+    assert is_importing(loading.ident)
+    loading.join()
+    assert not is_importing(loading.ident)
 
 
 def test_a_question_called_off_during_an_import_leaves_no_half_package_behind(tmp_path: Path) -> None:

@@ -85,6 +85,13 @@ def test_a_job_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     assert Job.read(job.path) is None
 
 
+def test_a_job_that_would_run_a_models_code_is_none(tmp_path: Path) -> None:
+    words = ("examine", "model", "--trust-remote-code")
+    job = Job(tmp_path, Order("examine", "", "a stranger's job", words), 1.0)
+    job.write()
+    assert Job.read(tmp_path) is None
+
+
 def test_events_come_in_pieces_and_a_torn_line_waits(tmp_path: Path) -> None:
     job = _job(tmp_path)
     lines = [json.dumps({"kind": "step_done", "step": i, "loss": float("nan")}) for i in range(10)]

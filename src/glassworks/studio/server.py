@@ -177,7 +177,7 @@ def _add_pages(app: FastAPI, door: Door) -> None:
             # One slash: two would be the beginning of another machine's name.
             place = "/" + rest.path.lstrip("/")
             answer: Response = RedirectResponse(f"{place}{'?' + rest.query if rest.query else ''}", 303)
-            answer.set_cookie(door.cookie, door.token, httponly=True, samesite="strict", max_age=30 * 86400)
+            answer.set_cookie(door.cookie, door.token, httponly=True, samesite="strict")
             return answer
         language = request.app.state.studio.options.language
         headers = {"cache-control": "no-cache", "content-language": language}

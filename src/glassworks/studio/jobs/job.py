@@ -21,6 +21,8 @@ _LIVING: dict[Wish, State] = {"run": "running", "pause": "paused", "stop": "stop
 ALIVE: tuple[State, ...] = ("running", "paused", "stopping")
 # Clock ticks and rounding between two looks at the birth of one process.
 _SAME_BIRTH = 0.05
+# The option that runs code out of a model's folder, also where it is cut short.
+_FORBIDDEN = "--trust"
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,9 @@ class Job:
                 str(found["verb"]), str(found["about"]), str(found["title"]), tuple(map(str, found["words"])),
                 dict(found["choices"]), dict(found["facts"]),
             )  # fmt: skip
+            # A folder of runs may come from somebody else: what waits in it must not run the code of a model.
+            if any(word.startswith(_FORBIDDEN) for word in order.words):
+                return None
             wish = found["wish"] if found["wish"] in ("run", "pause", "stop") else "run"
             job = cls(
                 path, order, float(found["created"]), wish, int(found["session"]), _number(found["started"]),
