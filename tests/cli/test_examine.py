@@ -38,6 +38,7 @@ def test_a_hand_set_head_is_found_and_everything_written(folder, tmp_path, capsy
     assert [path.name for path in (tmp_path / "examinations").iterdir()] == [Path(found["report"]).parent.name]
 
 
+@pytest.mark.slow
 def test_for_people_fidelity_comes_before_findings_and_the_report_last(folder, tmp_path, capsys):
     for _ in range(2):
         assert (

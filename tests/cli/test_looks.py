@@ -45,6 +45,7 @@ def test_texts_are_told_at_the_first_row_and_are_the_same_each_time() -> None:
     assert told[0].text == told[1].text
 
 
+@pytest.mark.slow
 def test_looking_inside_changes_no_number_of_the_training(tmp_path: Path) -> None:
     from glassworks.training.loop import TrainingOptions, train
 

@@ -128,6 +128,7 @@ def test_bad_input_is_one_message_and_writes_nothing(place, tmp_path, capsys, mo
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_from_python_a_sweep_returns_what_shows_itself(tmp_path, capsys):
     found = gw.sweep(
         lettered(), "skip,looped:loops=[1,2]", evals=perplexity(tmp_path), out=tmp_path, protect="auto", progress=False

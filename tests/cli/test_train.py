@@ -285,6 +285,7 @@ def test_the_folder_is_the_last_line_and_the_next_command_is_said(tmp_path, caps
     assert "bigram: from step 0 to 4" in printed.err
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path, capsys, monkeypatch) -> None:
     from glassworks.cli.live import PlainLines
 

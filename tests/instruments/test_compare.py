@@ -81,6 +81,7 @@ def test_predictions_and_losses_are_those_of_the_plain_models(tuned: Comparison)
         assert found == pytest.approx(float(loss.mean()), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_report_puts_the_fidelity_of_both_first_and_is_whole_in_both_languages(tuned: Comparison) -> None:
     page = tuned.html()
     first, second = page.index("A: logits while watched"), page.index("B: logits while watched")

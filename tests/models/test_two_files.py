@@ -50,6 +50,7 @@ def test_the_program_is_short_and_needs_numpy_alone() -> None:
     assert imported - {"numpy"} <= set(sys.stdlib_module_names)
 
 
+@pytest.mark.slow
 def test_the_story_is_the_same_to_the_byte(tmp_path) -> None:
     subject = load(asset("lm/stories260K/stories260K.bin"), device="cpu")
     write_two_files(subject, tmp_path / "model")

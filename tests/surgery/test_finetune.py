@@ -89,6 +89,7 @@ def test_frozen_vectors_of_shared_plans_classify_as_each_plan_alone() -> None:
     assert all(torch.equal(weight, before[name]) for name, weight in subject.model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_finetuning_learns_under_the_plan_and_leaves_the_subject_alone(tmp_path) -> None:
     subject = reader()
     before = {name: weight.clone() for name, weight in subject.model.state_dict().items()}

@@ -15,6 +15,7 @@ MIXERS = {"softmax": Softmax(), "linear": Linear(), "infini": Infini(segment=4)}
 
 
 @pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.slow
 def test_tokens_written_with_a_cache_are_those_of_uncached_passes(name: str) -> None:
     model = build_model(TransformerSpec(**LLAMA | {"mixers": (MIXERS[name],)}), Seed(3)).eval()
     with torch.no_grad():

@@ -96,6 +96,7 @@ def test_the_floor_knows_pairs_but_not_what_comes_next():
     assert float(floor[:, 2::3].mean()) == pytest.approx(10 / 6, rel=0.02)
 
 
+@pytest.mark.slow
 def test_regression_on_all_transitions_rises_before_it_falls_and_stalls():
     # mesa.md 6, the control "LSQ" by pairs. Its peak is that of the six-step iteration, one pair late: exact ridge has
     # a far higher one, where pairs are as many as dimensions, and meets the control only late. Between 5 and 14 pairs few

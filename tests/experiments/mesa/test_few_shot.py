@@ -118,6 +118,7 @@ def test_the_newest_transition_can_be_taken_too() -> None:
     assert not all_known[:, 1].eq(0).any()
 
 
+@pytest.mark.slow
 def test_the_study_is_measured_end_to_end(tmp_path) -> None:
     trained = {
         label: train(spec, TrainingOptions(store=tmp_path, label=label), EventLog())

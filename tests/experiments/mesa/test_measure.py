@@ -104,6 +104,7 @@ def test_losses_of_theory_are_ordered_as_theory_says(tmp_path: Path):
     assert mean["LSA-1"] == pytest.approx(mean["zero"], rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_network_set_by_hand_is_the_published_solver(tmp_path: Path):
     measured = found("deep", tmp_path)["deep_loss"]
     assert {f"Prop. 2, {k} steps, {lag}" for k in (2, 4, 6) for lag in ("all pairs", "one late")} <= set(
