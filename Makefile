@@ -50,7 +50,7 @@ test: check fast slow
 
 # The tests of the pages need a browser; without the right to install one they are skipped, and say so.
 browser:
-	command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || echo "no chromium: tests of the pages will be skipped"
+	command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || echo "no chromium: tests of the pages will be skipped"
 
 fast: setup
 	$(FAST) -n 2 -q
