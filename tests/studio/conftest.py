@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests import assets
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -49,7 +51,7 @@ def running_studio(out: Path, *words: str) -> Iterator[Running]:
         str(out),
         *words,
     ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "GLASSWORKS_ASSETS": str(assets.ROOT)}
     with (
         (out / "studio.log").open("w") as log,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as process,

@@ -1,6 +1,5 @@
 """What an attacker, a bad disk and a broken folder may not do to the studio."""
 
-import asyncio
 import http.client
 import io
 import json
@@ -25,6 +24,7 @@ from glassworks.studio.jobs.reading import events_after, report_of, summary
 from glassworks.studio.refusals import BUSY, Refused, error_json
 from glassworks.surgery.grammar import parse
 from tests.studio.conftest import Running
+from tests.studio.test_crew import run
 
 pytestmark = pytest.mark.slow
 DOOR = Door.of("s3cret", 8800, "127.0.0.1")
@@ -259,7 +259,7 @@ def test_a_worker_that_was_held_is_replaced_and_the_question_told(
         finally:
             await questions.crew.stop()
 
-    asyncio.run(work())
+    run(work())
 
 
 def test_any_folder_of_the_store_can_be_listed_and_taken_along(studio: Running) -> None:

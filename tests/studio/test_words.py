@@ -79,8 +79,11 @@ def test_a_special_token_never_joins_a_character() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("vocabulary", published.VOCABULARIES, ids=lambda one: one.name)
-def test_published_tokens_cover_a_text_byte_for_byte(vocabulary: published.Vocabulary) -> None:
-    asset(f"tokenizers/openai/{vocabulary.file}")
+def test_published_tokens_cover_a_text_byte_for_byte(
+    vocabulary: published.Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = asset(f"tokenizers/openai/{vocabulary.file}")
+    monkeypatch.setenv("GLASSWORKS_ASSETS", str(path.parents[2]))
     text = "Zürich 研表究明，汉字的序顺 🙂\n\tdef f(x): <|endoftext|>\r\n\x00 é"
     found = spelled_by_published(published.encoding(vocabulary), text)
     assert b"".join(piece.spelled for piece in found) == text.encode()
