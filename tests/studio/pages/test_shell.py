@@ -32,6 +32,7 @@ def test_keys_go_from_page_to_page(browser_page: Callable[..., Any]) -> None:
     page.wait_for_url(re.compile("/train"))
     page.go_back()
     page.wait_for_url(re.compile(r"/(\?lang=en)?$"))
+    assert page.get_by_role("link", name="Home", exact=True).get_attribute("aria-current") == "page"
 
 
 def test_language_and_colours_are_kept(browser_page: Callable[..., Any]) -> None:

@@ -153,13 +153,14 @@ def test_silencing_heads_and_skipping_layers_changes_the_next_word(part: Open) -
     section = page.locator("#whatif")
     section.get_by_text("Nothing is changed yet").wait_for()
     section.get_by_role("button", name=re.compile("^L3H2")).click()
-    section.get_by_text("divergence").first.wait_for()
+    section.locator(".verdict", has_text="divergence").wait_for()
     section.get_by_role("button", name=re.compile("^L1")).first.click()
     page.wait_for_url(re.compile("if_heads=L3H2.*if_skip=1"))
     # So small a model has every head measured at once.
     section.get_by_role("button", name=re.compile(r"L0H0, .* bits without it")).wait_for(timeout=60_000)
     section.get_by_role("button", name="Undo all changes").first.click()
     section.get_by_text("Nothing is changed yet").wait_for()
+    assert "if_" not in page.url
 
 
 def test_a_token_can_be_replaced_and_put_back(part: Open) -> None:

@@ -125,3 +125,4 @@ def test_a_flood_ends_its_own_socket(wire: Wire, monkeypatch: pytest.MonkeyPatch
     wait(lambda: wire.is_closed(1))
     wire.say(2, {"kind": "step"})
     wait(lambda: wire.frames(2)[-1]["a"]["epoch"] == 1)
+    assert not wire.is_closed(2)
