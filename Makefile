@@ -11,7 +11,7 @@ PAGES := src/glassworks/studio/static/index.html
 # proxy only those of the system will do, as pip and curl take them.
 NPM := NODE_USE_SYSTEM_CA=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npm --prefix web
 
-.PHONY: setup run studio pages check test fast slow browser gpu bench docs clean
+.PHONY: setup run studio pages check test fast slow nightly browser gpu bench docs docs-serve notebooks wheel faults soak estimates fuzz lock audit sbom clean
 
 run: $(VENV)/.ready
 	$(BIN)/glassworks reproduce birth --scale laptop --only main --only theory --only width
@@ -21,12 +21,14 @@ studio: setup
 
 setup: $(VENV)/.ready $(PAGES)
 
-# torch comes first and pinned, the rest is the set that was tested together. On Linux the public index serves the CUDA
+# torch comes first and pinned, the rest is the set that was tested together, each file held against its hash. On Linux the public index serves the CUDA
 # build of torch; for the small CPU build: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip check
 	touch $@
 
 pages: $(PAGES)
@@ -39,8 +41,8 @@ $(PAGES): $(shell find web/src web/build web/public -type f 2>/dev/null) web/ind
 	$(NPM) run build --silent
 
 check: setup
-	$(BIN)/ruff format --check src tests benchmarks docs
-	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/ruff format --check src tests benchmarks faults fuzz supply docs
+	$(BIN)/ruff check src tests benchmarks faults fuzz supply docs
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(NPM) run check --silent
@@ -55,17 +57,62 @@ browser:
 fast: setup
 	$(FAST) -n 2 -q
 
-slow: setup browser
-	$(ONE) $(BIN)/python -m pytest -m slow -n 2 -q
+# 8 bits: in a folder apart, for the other libraries load it wherever they find it, and seconds with it.
+$(VENV)/quantized: supply/quantized.txt | $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $@ -r supply/quantized.txt
+
+slow: setup browser $(VENV)/quantized
+	$(ONE) $(BIN)/python -m pytest -m "slow and not nightly" -n 2 --dist loadgroup -q
+
+# What takes longer than CI has time for: more commands killed, larger models foretold, sharded stages, Ray.
+nightly: setup browser $(VENV)/quantized
+	$(ONE) $(BIN)/python -m pytest -m nightly -n 2 --dist loadgroup -q
 
 gpu: $(VENV)/.ready
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m gpu -q
 
 bench: $(VENV)/.ready
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(BENCH)
 
+SITE := NO_MKDOCS_2_WARNING=1 $(ONE) $(BIN)/mkdocs
+# The site into site/ (about 20 s, no network), after its pages, examples and links were tested.
 docs: $(VENV)/.ready
 	$(ONE) $(BIN)/python -m pytest tests/docs -q
+	$(SITE) build --strict --quiet --site-dir site
+
+docs-serve: $(VENV)/.ready
+	$(SITE) serve --dev-addr 127.0.0.1:8000
+
+# Runs the notebooks and keeps what they print.
+notebooks: $(VENV)/.ready
+	$(ONE) $(BIN)/python docs/website/run_notebooks.py
+
+# The wheel in a new environment, its packages fetched by pip (minutes). CI does a short form with links to what is installed.
+wheel: setup
+	GLASSWORKS_WHEEL=fetched $(ONE) $(BIN)/python -m pytest tests/docs/test_wheel.py -m slow -q
+
+# What was injected (kills, full disks, signals, ...) and what happened: docs/guide/24-hard-to-break.md.
+faults: $(VENV)/.ready
+	$(ONE) $(BIN)/python -m faults
+
+# Ten thousand examinations in one process: memory, files and threads stand still (ten minutes).
+soak: $(VENV)/.ready
+	$(ONE) $(BIN)/python -m faults.soak
+
+# Memory and time foretold before a model is loaded, beside what then happens, on five sizes (minutes).
+estimates: $(VENV)/.ready
+	GLASSWORKS_ALL_SIZES=1 $(ONE) $(BIN)/python -m pytest tests/instruments/test_estimate.py -m slow -s -q
+
+# Coverage-guided fuzzing of everything that reads what somebody else wrote (minutes).
+fuzz: $(VENV)/.ready
+	$(ONE) $(BIN)/python -m fuzz
+
+# The supply chain: constraints.txt resolved anew; known vulnerabilities (needs the network); bills of materials and licences.
+lock audit: $(VENV)/.ready
+	$(BIN)/python -m supply $@
+
+sbom: setup
+	$(BIN)/python -m supply sbom
 
 clean:
-	rm -rf $(VENV) web/node_modules src/glassworks/studio/static .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) site web/node_modules src/glassworks/studio/static .pytest_cache .ruff_cache .import_linter_cache

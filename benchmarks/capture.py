@@ -3,13 +3,18 @@
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from benchmarks.measure import Ratio, alternate
+from benchmarks.measure import Ratio, alternate, row
 from glassworks.anatomy.subject import Subject
 from glassworks.anatomy.tokens import TokenBatch
 
 
+def rows(runs: int, quick: bool) -> list[Ratio]:
+    """Every row of this page."""
+    return [residual_sites(runs if quick else max(runs, 15))]
+
+
 def residual_sites(runs: int) -> Ratio:
-    """4 sequences of 256 tokens; the ratio is bare / watched, 0.909 or more means at most 1.10 times the bare time."""
+    """4 sequences of 256 tokens; at most 1.10 times the bare time is asked for."""
     model = GPT2LMHeadModel(GPT2Config()).eval()
     subject = Subject.of(model)
     batch = TokenBatch(torch.randint(0, 50_000, (4, 256), generator=torch.Generator().manual_seed(0)))
@@ -25,16 +30,6 @@ def residual_sites(runs: int) -> Ratio:
             model(batch.ids)
 
     ours, theirs = alternate(watched, bare, runs)
-    pairs = sorted(a / b for a, b in zip(ours, theirs, strict=True))
-    ratio = pairs[len(pairs) // 2]
     facts = {"sites kept": kept[0], "bytes kept": kept[1]}
-    return Ratio(
-        "run_with_cache, all residual sites, GPT-2 small, 4 x 256",
-        "bare forward pass",
-        "<= 1.10x time",
-        ours,
-        theirs,
-        ratio,
-        ratio <= 1.10,
-        facts,
-    )
+    what = "run_with_cache, all residual sites, GPT-2 small, 4 x 256"
+    return row(what, "bare forward pass", (">= 0.91x (at most 1.1 times the time)", 1 / 1.1), (ours, theirs), facts)

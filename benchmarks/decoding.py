@@ -26,7 +26,7 @@ LIBRARY = "transformers generate()"
 READ = 1 << 28
 
 
-def rows(runs: int) -> list[Ratio]:
+def rows(runs: int, quick: bool) -> list[Ratio]:
     """Both number formats, and candidates."""
     with one_thread():
         return [decoding("float32", 1.7, runs), decoding("bfloat16", 1.8, runs), candidates(runs)]

@@ -1,9 +1,7 @@
-"""The mesa layer beside the recursion, the paper's own algorithm, flash-linear-attention and linear attention.
+"""The mesa layer beside the recursion, the paper's own algorithm, chunkwise conjugate gradient and linear attention.
 
 One thread, forward and backward, float32, 8 sequences of 4 heads. Times are of the processor (CPU seconds): other work
-on the machine does not count. Of flash-linear-attention its naive function is taken, for the fast ones need a GPU, where
-it is installed (`pip install fla-core==0.6.0 einops triton`); elsewhere the same algorithm, written here, stands in, and
-the row says so.
+on the machine does not count. flash-linear-attention itself is compared with in its own environment (peers.py).
 """
 
 import json
@@ -11,7 +9,6 @@ import statistics
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,24 +41,6 @@ def flat(work: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> Work:
 def quadratic(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Linear attention as one masked product."""
     return torch.tril(q @ k.mT) @ v
-
-
-def published_conjugate_gradient() -> tuple[str, Work]:
-    """flash-linear-attention's chunkwise conjugate gradient with 30 iterations, or ours unrolled in its place."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from fla.ops.mesa_net.naive import naive_mesa_net_CG
-    except ImportError:
-        return "plain unrolled CG (fla-core is not installed)", flat(mesa_reference.unrolled_conjugate_gradient)
-
-    def work(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-        still = q.new_zeros(q.shape[:3])
-        ridge = q.new_ones(q.shape[2], q.shape[3])
-        return naive_mesa_net_CG(q, k, v, still, ridge, still + 1, chunk_size=64)[0].transpose(1, 2)
-
-    return "fla-core 0.6.0 naive CG, 30 iterations", work
 
 
 def drawn(tokens: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -187,25 +166,26 @@ def streaming(runs: int, tokens: int = 1024, width: int = 64) -> Ratio:
     return row("mesa, one token at a time, late tokens", "early tokens", ("<= 1.15x", 1 / 1.15), (late, early), facts)
 
 
-def rows(runs: int) -> list[Ratio]:
+def rows(runs: int, quick: bool) -> list[Ratio]:
     """Every row of this page; the data that feeds the study is measured beside its tasks."""
     few = max(1, min(runs, 3))
     recursion = "recursion with autograd", flat(mesa_reference.recursion)
     reversing = "the paper's reversed recursion", flat(mesa_reference.reversing)
+    unrolled = "chunkwise conjugate gradient unrolled", flat(mesa_reference.unrolled_conjugate_gradient)
     found: list[Ratio] = []
     with one_thread():
-        for shape in SHAPES:
+        for shape in SHAPES[3:4] if quick else SHAPES:
             linear = "our linear attention", ours(Linear(), shape[1])
             found += [
                 beside(Mesa(), recursion, (">= 20x", 20.0), shape, few),
                 beside(Mesa(), reversing, (">= 7x", 7.0), shape, few),
-                beside(Mesa(), published_conjugate_gradient(), (">= 10x", 10.0), shape, few),
+                beside(Mesa(), unrolled, (">= 10x", 10.0), shape, few),
                 beside(Mesa(), linear, ("<= 3x its time", 1 / 3), shape, runs),
                 beside(Linear(), ("masked product of all tokens", quadratic), ("> 1x", 1.0), shape, runs),
             ]
-        found += [growth(few, width) for width in (32, 64)]
+        found += [growth(few, width) for width in ((64,) if quick else (32, 64))]
         found.append(streaming(runs))
-    return found + [peak_memory(shape) for shape in LONGEST]
+    return found + [peak_memory(shape) for shape in LONGEST[: 1 if quick else 2]]
 
 
 if __name__ == "__main__":

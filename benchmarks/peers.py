@@ -1,135 +1,121 @@
-"""run_with_cache beside TransformerLens (its bridge) and nnsight, in one process: `python -m benchmarks.peers`.
+"""What is compared with other projects, each in its own environment (`benchmarks.environments`): same weights, same input."""
 
-Needs an environment with both (`pip install transformer-lens==4.3.0 nnsight==0.8.1`), which the project itself does not:
-they are compared with, not used. GPT-2-small shape, random weights, 4 sequences of 256 tokens, float32.
-"""
-
-import argparse
-import json
-import os
-import statistics
-import tempfile
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+from benchmarks.measure import Ratio
+from benchmarks.sides import Duel, rows_of
 
-import torch
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+GPT2 = {"depth": 12, "batch": 2, "length": 256}
+SMALL = {"width": 128, "depth": 4, "length": 256}
+MIXER = {"batch": 8, "heads": 4, "width": 64}
+INFINI = {"heads": 4, "width": 256, "depth": 2, "segment": 512}
 
-from glassworks.anatomy import Subject, TokenBatch
-
-DEPTH = 12
-RESIDUAL = ["embed", *(f"layers.{i}.{part}" for i in range(DEPTH) for part in ("in", "mid", "out"))]
-ATTENTION = [f"layers.{i}.mixer.{part}" for i in range(DEPTH) for part in ("q", "k", "v", "pattern", "z")]
-BATCH, LENGTH = 4, 256
-
-
-def main() -> None:
-    """Times all in turns and prints medians and ratios; writes peers.json beside this file."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--runs", type=int, default=9)
-    runs = parser.parse_args().runs
-    folder = Path(tempfile.mkdtemp())
-    torch.manual_seed(0)
-    GPT2LMHeadModel(GPT2Config()).save_pretrained(folder)
-    _tokenizer().save_pretrained(folder)
-    ids = torch.randint(0, 50_000, (BATCH, LENGTH), generator=torch.Generator().manual_seed(0))
-    rows: dict[str, dict[str, Any]] = {}
-    for sites in ("residual", "residual and attention"):
-        work = _work(folder, ids, attention="attention" in sites)
-        kept = {name: one() for name, one in work.items()}
-        seconds: dict[str, list[float]] = {name: [] for name in work}
-        for _ in range(runs):
-            for name, one in work.items():
-                started = time.perf_counter()
-                one()
-                seconds[name].append(time.perf_counter() - started)
-        medians = {name: statistics.median(times) for name, times in seconds.items()}
-        rows[sites] = {
-            name: {
-                "seconds": seconds[name],
-                "tensors": kept[name],
-                "ours is faster by": medians[name] / medians["glassworks"],
-            }
-            for name in work
-        }
-        for name, median in medians.items():
-            print(
-                f"{sites:24} {name:16} {median:.3f} s  {median / medians['bare sdpa']:.2f}x bare  {kept[name]} tensors"
-            )
-    about = {"threads": torch.get_num_threads(), "torch": torch.__version__}
-    target = Path(__file__).with_name("peers.json")
-    target.write_text(json.dumps({"machine": about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+CAPTURES = tuple(
+    Duel(
+        what=f"run_with_cache, GPT-2 small, 2 x 256, {'residual stream and attention' if attention else 'residual stream'}",
+        label=f"run_with_cache, {'with attention' if attention else 'residual stream'}",
+        environment=environment,
+        ours=("our_capture", "capture"),
+        theirs=(module, "capture"),
+        target=(">= 0.95x", 0.95),
+        options=GPT2 | {"attention": attention},
+        memory=True,
+        prepares="prepare",
+        keeps_memory=True,
+    )
+    for environment, module in (("transformer-lens", "lens"), ("nnsight", "sight"))
+    for attention in (False, True)
+)
+SCORING = Duel(
+    what="scoring 100 questions of 4 choices, from file to metrics",
+    label="scoring of choices",
+    environment="lm-eval",
+    ours=("our_scoring", "choices"),
+    theirs=("scoring", "choices"),
+    target=(">= 1x", 1.0),
+    options={"width": 256, "depth": 4, "documents": 100, "batch": 16},
+    memory=True,
+    prepares="prepare",
+)
+# So cold that both sides draw the likeliest answers, for their chance is not the same; the work is.
+DRAWN = {"group": 8, "answer_length": 32, "temperature": 1e-4}
 
 
-def _work(folder: Path, ids: torch.Tensor, *, attention: bool) -> dict[str, Callable[[], int]]:
-    """One pass of each side that keeps the same tensors; each returns how many it kept."""
-    from nnsight import NNsight
-    from transformer_lens.model_bridge import TransformerBridge
-
-    def loaded(kind: str = "sdpa") -> Any:
-        return GPT2LMHeadModel.from_pretrained(folder, attn_implementation=kind).eval()
-
-    subject = Subject.of(loaded())
-    batch = TokenBatch(ids)
-    bare_models = {"bare sdpa": loaded(), "bare eager": loaded("eager")}
-    bridge: Any = TransformerBridge.boot_transformers(str(folder), hf_model=loaded("eager"), tokenizer=_tokenizer())
-    sighted: Any = NNsight(loaded("eager" if attention else "sdpa"))
-    names = [
-        "hook_embed",
-        *(f"blocks.{i}.hook_{p}" for i in range(DEPTH) for p in ("resid_pre", "resid_mid", "resid_post")),
-    ]
-    if attention:
-        names += [f"blocks.{i}.attn.hook_{p}" for i in range(DEPTH) for p in ("q", "k", "v", "pattern", "z")]
-
-    def ours() -> int:
-        return len(subject.run_with_cache(batch, RESIDUAL + (ATTENTION if attention else []))[1])
-
-    def lens() -> int:
-        with torch.no_grad():
-            return len(bridge.run_with_cache(ids, names_filter=lambda name: name in names)[1])
-
-    def sight() -> int:
-        kept: list[Any] = []
-        with torch.no_grad(), sighted.trace(ids):
-            for block in sighted.transformer.h:
-                kept.append(block.input.save())
-                if attention:
-                    kept.append(block.attn.c_attn.output.save())
-                    kept.append(block.attn.c_proj.input.save())
-                    kept.append(block.attn.output[1].save())
-                kept.append(block.ln_2.input.save())
-                kept.append(block.output.save())
-        return len(kept)
-
-    def bare(name: str) -> Callable[[], int]:
-        def run() -> int:
-            with torch.no_grad():
-                bare_models[name](ids)
-            return 0
-
-        return run
-
-    return {
-        "glassworks": ours,
-        "transformer-lens": lens,
-        "nnsight": sight,
-        **{name: bare(name) for name in bare_models},
-    }
-
-
-def _tokenizer() -> PreTrainedTokenizerFast:
-    from tokenizers import Tokenizer, models
-
-    vocabulary = {f"t{number}": number for number in range(50_257)}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="t0")), eos_token="t0"
+def _tuning(kind: str, title: str, **options: Any) -> Duel:
+    return Duel(
+        what=f"{title}, {options['steps']} updates of {options['batch']}, from folder to folder",
+        label=kind.upper(),
+        environment="trl",
+        ours=("our_tuning", kind),
+        theirs=("tuning", kind),
+        # Ours runs on TRL's own trainers and also judges held-out examples and keeps a record.
+        target=(">= 0.9x", 0.9),
+        options=SMALL | options,
+        # Both sides let matrix products be rounded to bfloat16, in an order of their own; in full float32 they are equal to 1e-4.
+        tolerance=5e-3,
+        memory=True,
+        prepares="prepare",
     )
 
 
-if __name__ == "__main__":
-    main()
+TUNING = (
+    _tuning("sft", "fine-tuning on demonstrations (SFT)", examples=16, batch=16, steps=10, rate=3e-4),
+    _tuning("dpo", "preferences (DPO)", examples=16, batch=16, steps=10, rate=3e-4),
+    _tuning("grpo", "rewards (GRPO), coldest draws", examples=2, batch=16, steps=5, rate=1e-6, **DRAWN),
+)
+
+
+def _mixer(job: str, title: str, tokens: int, target: tuple[str, float], **more: Any) -> Duel:
+    return Duel(
+        what=f"{title}, forward and backward, 8 x {tokens}, 4 heads of 64",
+        label={"linear": "linear attention", "gated": "gated linear attention", "mesa": "mesa layer"}[job],
+        environment="flash-linear-attention",
+        ours=("our_mixers", job),
+        theirs=("recurrences", job),
+        target=target,
+        options=MIXER | {"tokens": tokens},
+        memory=True,
+        prepares="prepare",
+        **more,
+    )
+
+
+MIXERS = (
+    _mixer("linear", "linear attention", 1024, (">= 1x", 1.0)),
+    _mixer("gated", "linear attention with one gate per head", 1024, (">= 1x", 1.0)),
+    # Both sides are measured against the same layer in float64: the peer's is an iteration that stops after 30 rounds.
+    _mixer("mesa", "mesa layer", 512, (">= 10x", 10.0), tolerance=2e-2, exact="exact_mesa"),
+)
+
+
+def _infini(rule: str, tokens: int, trains: bool) -> Duel:
+    return Duel(
+        what=f"infini-attention, {rule} rule, {'forward and backward' if trains else 'forward'}, {tokens} tokens",
+        label=f"infini {rule}, {tokens // 1024}k {'both ways' if trains else 'forward'}",
+        environment="infini",
+        ours=("our_infini", "infini"),
+        theirs=("segments", "infini"),
+        target=(">= 1.25x", 1.25),
+        options=INFINI | {"write": rule, "tokens": tokens, "trains": trains, "recompute": trains and tokens > 16384},
+        memory=trains and rule == "linear",
+        prepares="prepare",
+    )
+
+
+SEGMENTS = tuple(_infini(rule, 4096, trains) for rule in ("linear", "delta") for trains in (False, True))
+LONG_SEGMENTS = tuple(_infini("linear", tokens, trains) for tokens in (16384, 65536) for trains in (False, True))
+
+SUITES: Mapping[str, tuple[Duel, ...]] = {
+    "peer-captures": CAPTURES,
+    "peer-scoring": (SCORING,),
+    "peer-tuning": TUNING,
+    "peer-mixers": MIXERS,
+    "peer-infini": SEGMENTS,
+    "peer-infini-long": LONG_SEGMENTS,
+}
+
+
+def rows(suite: str, runs: int) -> list[Ratio]:
+    """Every row of a suite."""
+    return [row for duel in SUITES[suite] for row in rows_of(duel, runs)]

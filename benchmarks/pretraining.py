@@ -152,7 +152,7 @@ def _folder() -> Generator[Path]:
         yield Path(name)
 
 
-def rows(runs: int) -> list[Ratio]:
+def rows(runs: int, quick: bool) -> list[Ratio]:
     """Ours beside each other side, in turns."""
     keep_freed_memory()
     data = Seed(0).numpy().integers(0, VOCABULARY, 200_000).astype(np.uint16)

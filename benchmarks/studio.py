@@ -26,7 +26,7 @@ WATCHED = 6_000
 METER = "(({epochs, redraws}) => ({epochs, redraws, now: performance.now()}))(window.__playground)"
 
 
-def rows(runs: int) -> list[Ratio]:
+def rows(runs: int, quick: bool) -> list[Ratio]:
     """First paint of Home and of the playground, a step of the walk-through, epochs and redraws of the playground."""
     from playwright.sync_api import sync_playwright
 

@@ -31,7 +31,7 @@ CASES: tuple[tuple[str, dict[str, Any]], ...] = (
 )  # fmt: skip
 
 
-def rows(runs: int) -> list[Ratio]:
+def rows(runs: int, quick: bool) -> list[Ratio]:
     """One row per network: processor seconds per epoch, ours met where it reaches the asked rate and the losses agree."""
     return [_row(name, PlaygroundSettings.parse({"seed": "0.91234"} | given), runs) for name, given in CASES]
 

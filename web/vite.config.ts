@@ -12,9 +12,10 @@ const only = {
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
+// What is built in here is shipped with the licences that it asks to be shipped with.
 export default defineConfig({
   plugins: [only, svelte(), messages(here("./src"))],
   // GLASSWORKS_PAGES lets a second build be looked at beside the first.
-  build: { outDir: process.env.GLASSWORKS_PAGES ?? here("../src/glassworks/studio/static"), emptyOutDir: true, target: "es2023", modulePreload: { polyfill: false }, chunkSizeWarningLimit: 400 },
+  build: { outDir: process.env.GLASSWORKS_PAGES ?? here("../src/glassworks/studio/static"), emptyOutDir: true, target: "es2023", modulePreload: { polyfill: false }, chunkSizeWarningLimit: 400, license: { fileName: "licences.md" } },
   resolve: { alias: { $lib: here("./src/lib") } },
 });

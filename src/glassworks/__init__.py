@@ -2,7 +2,8 @@
 
 `gw.reproduce("birth")`, `gw.train("notes.txt", mixer="softmax,mesa")`, `gw.load(path)`, `gw.examine(source, text=...)`, `gw.compare(a, b, text)`,
 `gw.surgery(source, plan, prompt=...)`, `gw.sweep(source)`, `gw.generate(source, prompt)`, `gw.stream(source, "book.txt", ask=...)`,
-`gw.infinify(source, out)`, `gw.presets()`, `gw.build(name)`, `gw.tree()`, `gw.plan(flops=1e21)`, `gw.catalog`. Importing this loads nothing heavy.
+`gw.infinify(source, out)`, `gw.presets()`, `gw.build(name)`, `gw.tree()`, `gw.plan(flops=1e21)`,
+`gw.vary("bigram", {"seed": [0, 1, 2]}, executor="local:2")`, `gw.catalog`. Importing this loads nothing heavy.
 """
 
 import sys
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     )
     from glassworks.cli.api_family import build, presets, tree
     from glassworks.cli.api_plan import plan
+    from glassworks.cli.api_vary import vary
     from glassworks.core import errors
     from glassworks.models.mixing import MixingLayer
 
@@ -71,6 +73,7 @@ __all__ = [
     "train",
     "training",
     "tree",
+    "vary",
 ]
 
 _ROOMS = (
@@ -114,6 +117,8 @@ def __getattr__(name: str) -> Any:
         return import_module("glassworks.cli.api_family").__dict__[name]
     if name == "plan":
         return import_module("glassworks.cli.api_plan").__dict__[name]
+    if name == "vary":
+        return import_module("glassworks.cli.api_vary").__dict__[name]
     if name == "MixingLayer":
         return import_module("glassworks.models.mixing").__dict__[name]
     if name in _MODULES:

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -83,6 +86,21 @@ def test_only_the_asked_tensors_are_kept_and_they_are_not_copies() -> None:
     assert again["layers.1.out"].data_ptr() == seen[0].data_ptr()
     # Shared tensors (one layer's out is the next one's in) count once: 7 streams of 2 x 13 x 32 float32.
     assert again.bytes == 7 * 2 * 13 * 32 * 4
+
+
+@pytest.mark.parametrize("names", [None, "*pattern"])
+def test_what_a_pass_kept_is_freed_with_it_and_waits_for_no_collector(names: str | None) -> None:
+    subject = examined("llama", "sdpa")
+    _, cache = subject.run_with_cache(IDS, names)
+    assert cache["pattern", 1].shape[-1] == 13, "maps that are worked out when they are looked at"
+    kept = weakref.ref(cache.tensors)
+    gc.collect()
+    gc.disable()
+    try:
+        del cache
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 class Overwriting(nn.Module):
@@ -173,8 +191,8 @@ def test_a_recomputed_map_that_does_not_give_the_output_is_an_error_not_a_pictur
     import glassworks.anatomy.fused as fused
 
     subject = examined("llama")
-    honest = fused.masked_scores
-    monkeypatch.setattr(fused, "masked_scores", lambda *args: honest(*args) * 1.5)
+    honest = fused.products
+    monkeypatch.setattr(fused, "products", lambda *args: honest(*args) * 1.5)
     _, cache = subject.run_with_cache(IDS, ["embed", "*pattern"])
     with pytest.raises(StrangeModel, match=r"the attention map of layers.1.mixer, .* does not give its output"):
         cache["pattern", 1]

@@ -74,14 +74,15 @@ def test_a_key_value_head_replaced_moves_the_query_heads_that_read_it_and_no_oth
 
 
 def test_a_map_is_worked_out_when_it_is_first_looked_at_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest, calls = fused.masked_scores, []
+    subject = examined("llama")
+    honest, calls = fused.products, []
 
     def counted(*args: object) -> Tensor:
         calls.append(args)
         return honest(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(fused, "masked_scores", counted)
-    _, cache = examined("llama").run_with_cache(IDS)
+    monkeypatch.setattr(fused, "products", counted)
+    _, cache = subject.run_with_cache(IDS)
     repr(cache)
     cache._repr_html_()
     assert ("pattern", 1) in cache
@@ -140,6 +141,36 @@ def test_a_map_gives_back_what_the_fused_kernel_computed(queries: int, keys: int
         or int(seen.sum(-1).max() if mask is not None else min(keys, queries)) < 2
         or keys == 1
     )
+
+
+@pytest.mark.parametrize("weights", [1, 40, 63, 7 * 9, 3 * 7 * 9, 12 * 7 * 9, 10**6])
+@pytest.mark.parametrize("kind", ["none", "bool", "float", "causal"])
+def test_a_map_is_the_same_whatever_pieces_it_is_made_in(
+    weights: int, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "PIECE_WEIGHTS", weights)
+    draw = torch.Generator().manual_seed(1)
+    q = torch.randn(5, 7, 4, 8, generator=draw).transpose(1, 2)
+    k = torch.randn(5, 9, 2, 8, generator=draw).transpose(1, 2)
+    seen = torch.rand(5, 1, 7, 9, generator=draw) > 0.5
+    mask = {"bool": seen, "float": torch.where(seen, 0.3, torch.finfo(torch.float32).min)}.get(kind)
+    call = fused.FusedCall(q, k, k, q, mask, kind == "causal", 0.3, drops=False)
+    scores = q @ k.repeat_interleave(2, 1).transpose(-1, -2) * 0.3
+    if kind == "causal":
+        scores = scores.masked_fill(torch.ones(7, 9, dtype=torch.bool).triu(1), -torch.inf)
+    elif mask is not None:
+        scores = scores.masked_fill(~seen, -torch.inf) + (0.3 if kind == "float" else 0.0)
+    assert torch.allclose(call.recalled("pattern"), scores.softmax(-1).nan_to_num(0.0), atol=1e-6)
+    assert torch.allclose(call.recalled("scores"), scores, atol=1e-6)
+
+
+def test_keys_of_the_future_may_hold_anything() -> None:
+    q, k = torch.randn(2, 1, 2, 6, 8, generator=torch.Generator().manual_seed(2))
+    broken = k.clone()
+    broken[:, :, 4:] = torch.nan
+    whole, hurt = (fused.FusedCall(q, key, k, q, None, True, 0.3, drops=False) for key in (k, broken))
+    assert torch.equal(hurt.recalled("pattern")[:, :, :4], whole.recalled("pattern")[:, :, :4])
+    assert bool(hurt.recalled("pattern")[:, :, 4:].isnan().any())
 
 
 def test_low_precision_and_eager_models_are_left_alone() -> None:

@@ -15,6 +15,7 @@ ROOMS = {
     "evaluation": ("Benchmark", "BENCHMARKS"),
     "instruments": ("Instrument", "INSTRUMENTS"),
     "experiments": ("Experiment", "EXPERIMENTS"),
+    "executors": ("Executor", "EXECUTORS"),
 }
 
 

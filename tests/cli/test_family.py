@@ -75,6 +75,7 @@ def test_what_does_not_exist_is_answered_with_the_nearest(capsys, words: list[st
     assert answer in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_from_python_a_preset_is_built_by_name() -> None:
     model = gw.build("stories260k", seed=3)
     assert sum(number.numel() for number in model.parameters()) == gw.presets()["stories260k"].parameters

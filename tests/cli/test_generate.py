@@ -41,6 +41,7 @@ def asked(capsys, *words: object) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_words_stand_behind_the_prompt_and_a_long_prompt_is_read_whole(folder, tmp_path, capsys) -> None:
     prompt = "a prompt longer than segment and context"
     words = ["generate", str(folder), "--prompt", prompt, "--max-new-tokens", "6", "--device", "cpu"]

@@ -134,6 +134,13 @@ def test_an_empty_path_is_refused(words, capsys):
     assert "is empty" in capsys.readouterr().err
 
 
+def test_what_is_not_utf_8_is_refused_before_it_meets_who_cannot_write_it(capsys):
+    assert main(["runs", "--out", "caf\udce9"]) == 1
+    told = capsys.readouterr().err
+    assert "this is not UTF-8" in told
+    assert "caf\\udce9" in told
+
+
 def test_debugging_shows_the_traceback(monkeypatch):
     monkeypatch.setenv("GLASSWORKS_DEBUG", "1")
     with pytest.raises(GlassworksError):

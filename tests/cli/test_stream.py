@@ -45,6 +45,7 @@ def streamed(capsys, *words: object) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_a_book_is_read_kept_and_asked_and_the_command_says_so(folder, book, tmp_path, capsys) -> None:
     memory = tmp_path / "m.safetensors"
     words = [
@@ -221,6 +222,7 @@ def test_help_needs_no_torch() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_killed_process_leaves_a_memory_that_goes_on(folder, tmp_path) -> None:
     book, memory = tmp_path / "long.txt", tmp_path / "m.safetensors"
     book.write_text(TEXT * 8000, encoding="utf-8")

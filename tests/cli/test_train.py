@@ -388,7 +388,7 @@ def test_judging_takes_no_more_tokens_at_a_time_than_training(tmp_path, monkeypa
         return output
 
     monkeypatch.setattr(SquaredError, "read", counting)
-    monkeypatch.setattr("glassworks.training.loop.CPU_TOKENS", 24)
+    monkeypatch.setattr("glassworks.training.gradients.CPU_TOKENS", 24)
     again = gw.train("dynamics", **words, out=tmp_path, device="cpu", progress=False)
     assert again.reused
     assert set(sizes) == {4}

@@ -32,6 +32,7 @@ def check_three_steps(world: theory.TriggerWorld, samples: int) -> float:
     return position.accuracy
 
 
+@pytest.mark.slow
 def test_three_single_gradient_steps_build_the_head_in_a_small_world():
     check_three_steps(theory.TriggerWorld(vocabulary=8, length=12), 6000)
 

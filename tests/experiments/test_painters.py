@@ -223,7 +223,11 @@ class TestSmokeRun:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("study", "field", "name"), [("encoder", "encoder", "minilm"), ("encoder_decoder", "encoder_decoder", "t5-title")]
+    ("study", "field", "name"),
+    [
+        pytest.param("encoder", "encoder", "minilm", marks=pytest.mark.nightly),
+        ("encoder_decoder", "encoder_decoder", "t5-title"),
+    ],
 )
 def test_encoders_and_encoder_decoders(study, field, name, bench, monkeypatch):
     if located(entry_of(name)) is None:

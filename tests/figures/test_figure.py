@@ -72,6 +72,7 @@ def test_both_languages_stand_in_one_picture(drawn: dict[str, Figure], kind: str
         assert translated
 
 
+@pytest.mark.slow
 def test_equal_figures_are_equal_files() -> None:
     assert figure("curves").svg() == figure("curves").svg()
     assert figure("attention").png() == figure("attention").png()

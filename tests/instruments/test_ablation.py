@@ -1,3 +1,6 @@
+import weakref
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +8,7 @@ import torch
 from glassworks.anatomy import Subject, TokenBatch
 from glassworks.anatomy.tokens import padded
 from glassworks.core.errors import InvalidInput
-from glassworks.instruments import Ablation
+from glassworks.instruments import Ablation, replacing
 from glassworks.instruments.ablation import _shuffled
 from glassworks.instruments.scoring import divergences, log_probabilities, losses
 from glassworks.tensors.seeds import Seed
@@ -114,3 +117,24 @@ def test_divergence_is_zero_for_equal_logits_and_right_by_hand() -> None:
     assert divergences(logs, other, batch)[0, 0] == pytest.approx(by_hand, abs=1e-6)
     never = log_probabilities(torch.tensor([[[0.0, -torch.inf], [0.0, 0.0]]]))
     assert divergences(never, never, batch)[0, 0] == 0.0
+
+
+def test_the_logits_of_one_pass_are_gone_before_the_next_pass_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = examined("llama")
+    monkeypatch.setattr(replacing, "MOST_ROWS", 2)
+    alive: list[int] = []
+    passes: list[weakref.ref[torch.UntypedStorage]] = []
+
+    def watched(model: object, args: object, output: Any) -> None:
+        alive.append(sum(one() is not None for one in passes))
+        passes.append(weakref.ref(output.logits.untyped_storage()))
+
+    handle = subject.model.register_forward_hook(watched)
+    expected = subject.forward(BATCH)[0]
+    alive.clear()
+    passes.clear()
+    for logits in replacing.replaced_logits(subject, BATCH, [replacing.Row(0, ())] * 6):
+        # Looked at until the next one comes, as every reader does.
+        assert torch.allclose(logits, expected, atol=1e-6)
+    handle.remove()
+    assert alive == [0, 0, 0]

@@ -105,6 +105,7 @@ def test_an_instrument_that_nobody_named_is_left_out_where_it_cannot_read(monkey
 TEXTS = [[(7 * text + 3 * place) % 61 for place in range(12)] for text in range(9)]
 
 
+@pytest.mark.slow
 def test_training_instruments_come_with_eight_texts_and_the_first_text_is_shown() -> None:
     subject = examined("llama")
     kinds = {one.kind for one in standard_instruments(subject, texts=MANY)}

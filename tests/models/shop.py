@@ -16,7 +16,7 @@ from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
 from glassworks.core.text import say
 from glassworks.models.gallery import Entry
-from glassworks.models.gallery.entries import Source, Wheel
+from glassworks.models.gallery.kinds import Source, Wheel
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "glass", "works", "a", "b", "c")
 REVISION = "0123456789abcdef0123456789abcdef01234567"

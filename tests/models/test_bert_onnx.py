@@ -16,8 +16,8 @@ from glassworks.core.errors import BrokenFile, InvalidInput
 from glassworks.core.text import say
 from glassworks.models.gallery import GALLERY, Entry, get, located, sources
 from glassworks.models.gallery.bert_onnx import HEAD_WIDTH, read_bert_onnx
-from glassworks.models.gallery.entries import Wheel, Wheels
 from glassworks.models.gallery.indexes import Places
+from glassworks.models.gallery.kinds import Wheel, Wheels
 from tests.models.shop import WORDS, saved_bert, wheel_of
 from tests.models.test_readings import field, onnx_file, tensor
 

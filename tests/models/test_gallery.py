@@ -18,8 +18,8 @@ from glassworks.core.files import write_bytes
 from glassworks.core.runs import lock_folder
 from glassworks.models.gallery import GALLERY, downloads, entry_of, get, home, keeping, located, sources
 from glassworks.models.gallery.downloads import Expected, download
-from glassworks.models.gallery.entries import Hub, Page, Wheel, Wheels
 from glassworks.models.gallery.indexes import Places, addresses, places
+from glassworks.models.gallery.kinds import Hub, Page, Shipped, Wheel, Wheels
 from glassworks.models.gallery.line import Line
 from glassworks.models.load import load
 from glassworks.models.presets import PRESETS
@@ -298,11 +298,21 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     assert "smollm2-135m (nearest" in str(from_load.value)
 
 
+def test_the_model_that_came_with_the_package_has_a_name_and_is_never_fetched() -> None:
+    found = get("Duet", is_offline=True)
+    assert not found.is_new
+    assert found.address == "glassworks/studio/bundled/duet"
+    assert found.size > 4 * found.entry.parameters
+    subject = load("duet", device="cpu")
+    assert (subject.origin.name, len(subject.anatomy.layers)) == ("duet", 2)
+    assert sum(parameter.numel() for parameter in subject.model.parameters()) == found.entry.parameters
+
+
 def test_every_entry_says_what_a_person_must_know_first() -> None:
     for name, entry in GALLERY.items():
         assert name == entry.name == name.lower()
         assert entry.licence
-        assert entry.download > 0
+        assert entry.download > 0 or isinstance(entry.sources[0], Shipped)
         assert entry.about.zh != entry.about.en
         assert len(entry.layers) == (2 if "ConditionalGeneration" in entry.architecture else 1)
         assert entry.sources

@@ -122,6 +122,7 @@ def test_what_it_cannot_run_is_refused_by_its_part(tmp_path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_smollm2_writes_the_same_text(tmp_path) -> None:
     from glassworks.models.gallery import GALLERY, located
 

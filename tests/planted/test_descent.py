@@ -65,6 +65,7 @@ def test_layers_are_the_steps_of_the_solver(name: str):
     torch.testing.assert_close(found, solver.predictions(seen), atol=1e-8, rtol=1e-8)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_six_steps_set_by_hand_reach_the_published_loss():
     solver = PUBLISHED["linear"]

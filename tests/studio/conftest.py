@@ -1,7 +1,6 @@
 """A studio that runs for the session, and a browser that has its token."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -13,12 +12,6 @@ from typing import Any
 import pytest
 
 from tests import assets
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,19 +68,6 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
     """One studio for all tests that only look; a test that breaks things starts its own with `running_studio`."""
     with running_studio(tmp_path_factory.mktemp("studio")) as running:
         yield running
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Generator[Any]:
-    """A headless browser, or a skip where none is installed."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine; `make browser` installs it where it may")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -71,5 +71,21 @@ def test_other_bytes_are_refused(data: bytes) -> None:
         decode(data)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        {}, [], 3, {"body": 1}, {"arrays": []}, {"body": {"$array": 0}, "arrays": []}, {"body": 1, "arrays": [3]},
+        {"body": 1, "arrays": [{"dtype": "O", "shape": [1], "offset": 0}]},
+        {"body": 1, "arrays": [{"dtype": "float32", "shape": [10**30], "offset": 0}]},
+        {"body": 1, "arrays": [{"dtype": "float32", "shape": "a", "offset": -8}]},
+        {"body": 1, "arrays": [{"dtype": ["float32"], "shape": [1], "offset": {}}]},
+    ],
+)  # fmt: skip
+def test_a_header_of_other_fields_is_refused(header: object) -> None:
+    written = json.dumps(header).encode()
+    with pytest.raises(BrokenFile):
+        decode(b"GWF1" + len(written).to_bytes(4, "little") + written + bytes(8))
+
+
 def test_a_lone_surrogate_of_an_odd_token_can_be_sent() -> None:
     assert decode(encode({"t": "a\ud800b"}, "en"))["t"] == "a?b"

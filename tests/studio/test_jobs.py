@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -64,6 +65,31 @@ def test_a_job_that_was_never_started_waits_and_can_be_called_off(tmp_path: Path
     job = _job(tmp_path)
     assert job.state() == "queued"
     assert job.changed(wish="stop").state() == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("words", "reaches"),
+    [
+        (("train", "bigram"), False),
+        (("train", "bigram", "--executor", "local:2"), False),
+        (("train", "bigram", "--executor", "slurm:partition=gpu"), True),
+        (("train", "bigram", '--executor={"kind":"slurm","setup":["module load x"]}'), True),
+    ],
+)
+def test_a_job_found_in_a_folder_reaches_no_cluster_before_somebody_asks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], reaches: bool
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(Keeper, "_start", lambda keeper, job: started.append(job.identifier))
+    path = tmp_path / "jobs" / "one"
+    path.mkdir(parents=True)
+    Job(path, Order("train", "bigram", "a title", words), 1.0).write()
+    keeper = Keeper(tmp_path)
+    keeper.tick()
+    assert started == ([] if reaches else ["one"])
+    keeper.go_on("one")
+    keeper.tick()
+    assert set(started) == {"one"}
 
 
 def test_a_job_whose_process_is_gone_without_a_word_was_interrupted(tmp_path: Path) -> None:
@@ -209,6 +235,60 @@ def test_at_most_two_run_and_a_paused_one_makes_room(keeper: Keeper) -> None:
 
 
 @pytest.mark.slow
+def test_a_job_of_two_processes_waits_for_both_places_and_nobody_overtakes_it(keeper: Keeper) -> None:
+    wide = Order("train", "bigram", "wide", ("long", "wide"), {}, {"launch": 2})
+    first = keeper.add(_order("long", "first")).identifier
+    second, third = keeper.add(wide).identifier, keeper.add(_order("short")).identifier
+    keeper.tick()
+    assert [keeper.job(name).state() for name in (first, second, third)] == ["running", "queued", "queued"]
+    keeper.stop(first)
+    _until(keeper, lambda: keeper.job(second).state() == "running")
+    assert keeper.job(third).state() == "queued"
+
+
+@pytest.mark.slow
+def test_workers_in_groups_of_their_own_are_held_and_go_on_with_the_job(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import subprocess, sys\n"
+        "subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(60)'], start_new_session=True).wait()\n"
+    )
+    keeper = Keeper(tmp_path, program=(sys.executable, "-S", str(program)))
+    name = keeper.add(_order("any")).identifier
+
+    def family() -> list[psutil.Process]:
+        process = keeper.job(name).process()
+        return [] if process is None else [process, *process.children(recursive=True)]
+
+    _until(keeper, lambda: len(family()) == 3)
+    workers = family()
+    try:
+        keeper.pause(name)
+        _until(keeper, lambda: all(one.status() == psutil.STATUS_STOPPED for one in workers))
+        keeper.go_on(name)
+        _until(keeper, lambda: all(one.status() != psutil.STATUS_STOPPED for one in workers))
+    finally:
+        for one in workers:
+            one.kill()
+        keeper.wait()
+
+
+def test_a_job_whose_workers_are_a_clusters_is_not_held(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
+        try:
+            born = psutil.Process(process.pid).create_time()
+            order = Order("train", "bigram", "t", ("train",), {}, {"place": "slurm"})
+            path = tmp_path / "jobs" / "one"
+            path.mkdir(parents=True)
+            Job(path, order, 1.0, session=1, pid=process.pid, born=born).write()
+            with pytest.raises(InvalidInput):
+                Keeper(tmp_path).pause("one")
+            assert psutil.Process(process.pid).status() != psutil.STATUS_STOPPED
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
 def test_a_paused_job_stands_still_and_goes_on(keeper: Keeper) -> None:
     name = keeper.add(_order("long")).identifier
 
@@ -244,6 +324,19 @@ def test_a_stopped_job_is_taken_up_where_it_was_also_after_a_restart(keeper: Kee
     assert again.job(name).session == 2
     again.stop(name)
     again.wait()
+
+
+@pytest.mark.slow
+def test_a_job_whose_number_a_killed_studio_had_no_time_to_write_is_found_and_not_started_twice(keeper: Keeper) -> None:
+    job = keeper.job(keeper.add(_order("long")).identifier)
+    was = job.pid
+    assert was is not None
+    job.changed(pid=None, born=None)
+    again = Keeper(keeper.out, program=keeper.program)
+    assert again.job(job.identifier).state() == "queued"
+    again.tick()
+    found = again.job(job.identifier)
+    assert (found.pid, found.session, found.state()) == (was, 1, "running")
 
 
 @pytest.mark.slow

@@ -76,6 +76,7 @@ def test_the_longer_sentence_of_a_pair_is_cut_first() -> None:
     assert item.ids == (*range(6), 9, 8, 7)
 
 
+@pytest.mark.slow
 def test_frozen_vectors_of_shared_plans_classify_as_each_plan_alone() -> None:
     subject = reader()
     before = {name: weight.clone() for name, weight in subject.model.state_dict().items()}

@@ -47,6 +47,7 @@ def state_of(model: nn.Module) -> dict[str, object]:
     }
 
 
+@pytest.mark.slow
 def test_healing_wins_back_held_out_loss_and_leaves_the_model_as_it_was(split: Split) -> None:
     subject = subject_of()
     before = state_of(subject.model)

@@ -57,6 +57,7 @@ def test_removal_finds_the_layers_that_do_nothing(subject: Subject, split: Split
         found.advantage(SKIP, 4)
 
 
+@pytest.mark.slow
 def test_evolution_finds_them_too_and_more_rounds_are_never_worse(subject: Subject, split: Split) -> None:
     method = Evolution(generations=8, offspring=12, mutations=("drop",), patience=8)
     found = search(SearchOrder.of(subject, SearchSpec(budget=4, method=method), split))

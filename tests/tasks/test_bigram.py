@@ -115,6 +115,7 @@ def test_the_oracle_loses_nothing_on_in_context_tokens_and_the_entropy_elsewhere
     assert float(floor[batch.scored["global"]].mean()) == pytest.approx(2.266, abs=0.03)
 
 
+@pytest.mark.slow
 def test_counting_reaches_what_the_fact_sheet_says():
     task = Bigram()
     batch = task.sample(1500, Seed(4))

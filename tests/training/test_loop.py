@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from glassworks.core.errors import BrokenFile, Diverged, InvalidInput, RunBusy
-from glassworks.core.events import EventLog
+from glassworks.core.events import EventLog, StepDone
 from glassworks.experiments.birth.trainings import FROZEN, MEMORIES, simplified_model
 from glassworks.tasks import Bigram
 from glassworks.tensors.files import load_tensors
@@ -138,7 +138,7 @@ def test_bfloat16_and_float32_learn_the_same_within_rounding(tmp_path):
 def test_a_batch_taken_in_pieces_learns_the_same(tmp_path, monkeypatch):
     spec = small(steps=6, batch=7, precision="float32", probe_every=1, loss_on="in_context")
     whole = train(spec, options(tmp_path / "whole"), EventLog())
-    monkeypatch.setattr("glassworks.training.loop.CPU_TOKENS", 2 * TASK.length)
+    monkeypatch.setattr("glassworks.training.gradients.CPU_TOKENS", 2 * TASK.length)
     pieces = train(spec, options(tmp_path / "pieces"), EventLog())
     assert pieces.history.metrics["loss"] == pytest.approx(whole.history.metrics["loss"], rel=1e-5)
     for name, tensor in weights(whole.path).items():
@@ -155,7 +155,7 @@ def test_a_batch_without_anything_to_learn_from_is_named(tmp_path):
 KILLED = """
 import sys
 from pathlib import Path
-from glassworks.core.events import EventLog
+from glassworks.core.events import EventLog, StepDone
 from glassworks.training.loop import TrainingOptions, train
 from glassworks.training.spec import TrainingSpec
 spec = TrainingSpec.parse(__import__("json").loads(Path(sys.argv[1]).read_text()))
@@ -164,6 +164,7 @@ train(spec, TrainingOptions(store=Path(sys.argv[2]), checkpoint_every=5), EventL
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_training_killed_with_minus_nine_resumes_to_the_same_parameters(tmp_path):
     spec = small(steps=400, batch=16)
     (tmp_path / "spec.json").write_text(json.dumps(spec.to_json()))
@@ -181,3 +182,27 @@ def test_a_training_killed_with_minus_nine_resumes_to_the_same_parameters(tmp_pa
     resumed = weights(tmp_path / "cut" / spec.digest())
     for name, tensor in weights(whole.path).items():
         assert torch.equal(tensor, resumed[name]), name
+
+
+@pytest.mark.parametrize("step", [4, 11])
+def test_a_request_to_end_is_never_lost_also_in_the_last_step(tmp_path, step) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    events = EventLog()
+    events.listen(
+        lambda event: (
+            os.kill(os.getpid(), signal.SIGINT) if isinstance(event, StepDone) and event.step == step else None
+        )
+    )
+    spec = small()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(spec, options(tmp_path / "asked"), events)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    entry = StoreEntry(tmp_path / "asked", spec)
+    assert entry.is_done == (step == 11)
+    again = train(spec, options(tmp_path / "asked"), EventLog())
+    assert again.reused == (step == 11)
+    undisturbed = train(spec, options(tmp_path / "undisturbed"), EventLog())
+    for name, tensor in weights(undisturbed.path).items():
+        assert torch.equal(tensor, weights(again.path)[name]), name

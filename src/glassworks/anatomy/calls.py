@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from glassworks.anatomy.offloaded import weights_here
 from glassworks.anatomy.tokens import TokenBatch
 from glassworks.core.errors import InvalidInput
 from glassworks.core.text import say
@@ -28,7 +29,7 @@ def is_hidden(value: object, dimensions: int = 3) -> bool:
 
 def not_finite(model: nn.Module) -> InvalidInput:
     """The error for a model whose output holds NaN or infinity; names the first weight that does, if one does."""
-    bad = next((name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())), None)
+    bad = next((name for name, weight in weights_here(model) if not bool(weight.isfinite().all())), None)
     seen = say("its weights are finite, so they are too large")
     return InvalidInput(
         say("the output of this model is not finite"),

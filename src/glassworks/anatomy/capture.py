@@ -137,6 +137,8 @@ class _Keeper:
     """What a pass left at each site, with the version of each tensor when it was seen."""
 
     copies: frozenset[Site]
+    device: torch.device | None = None
+    """Where all of them shall be, of a model whose layers compute on several."""
     tensors: dict[Site, Tensor | Deferred] = field(default_factory=dict[Site, Tensor | Deferred])
     seen: list[tuple[Site, Tensor, int]] = field(default_factory=list[tuple[Site, Tensor, int]])
 
@@ -146,12 +148,19 @@ class _Keeper:
 
     def _keep(self, site: Site, tensor: Tensor) -> None:
         kept = tensor.detach()
-        self.tensors[site] = kept.clone() if site in self.copies else kept
+        self.tensors[site] = self.brought(kept.clone() if site in self.copies else kept)
         self.seen.append((site, tensor, tensor._version))
 
     def _keep_for_later(self, site: Site, deferred: Deferred) -> None:
+        work_out = deferred.work_out
+        if self.device is not None:
+            deferred = replace(deferred, work_out=lambda: self.brought(work_out()))
         self.tensors[site] = deferred.work_out() if site in self.copies else deferred
         self.seen.extend((site, tensor, tensor._version) for tensor in deferred.sources)
+
+    def brought(self, tensor: Tensor) -> Tensor:
+        """A tensor where all shall be."""
+        return tensor if self.device is None else tensor.to(self.device)
 
     def overwritten(self) -> frozenset[Site]:
         """Sites whose tensor was changed in place later in the pass.
@@ -194,17 +203,17 @@ class _Passed:
 def _pass(
     subject: Examined, batch: TokenBatch, sites: Sequence[Site], stop: int | None, copies: frozenset[Site]
 ) -> _Passed:
-    keeper = _Keeper(copies)
+    keeper = _Keeper(copies, subject.gathered_on)
     ears = [keeper.ear(site) for site in sites]
     with torch.no_grad(), Taps(subject.model, subject.anatomy, subject.desk, ears), Hooks() as hooks:
         errors = subject.desk.errors
         if stop is None:
-            return _Passed(keeper, errors, logits=subject.forward(batch))
+            return _Passed(keeper, errors, logits=keeper.brought(subject.forward(batch)))
         reached: list[Tensor] = []
         _stop_before(subject, stop, hooks, reached)
         with suppress(_Stop):
             subject.forward(batch)
-        return _Passed(keeper, errors, stream=reached[0])
+        return _Passed(keeper, errors, stream=keeper.brought(reached[0]))
 
 
 def _stop_before(subject: Examined, layer: int, hooks: Hooks, reached: list[Tensor]) -> None:

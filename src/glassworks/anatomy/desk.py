@@ -89,6 +89,9 @@ class AttentionDesk:
 
     def _listen(self, ears: list[Ear]) -> None:
         self._hooks.__exit__()
+        for listener in self._listeners.values():
+            # What was left to be worked out holds its listener: with its ears it would hold itself until the collector runs.
+            listener.forget()
         self._ears, self._running = ears, None
         # Anew, for who reads the errors of an earlier pass may still work out maps of it.
         self.errors = {}
@@ -169,6 +172,9 @@ class _LayerListener:
         self._ears: dict[str, list[Ear]] = {}
         for ear in ears:
             self._ears.setdefault(ear.site.part.rpartition(".")[2], []).append(ear)
+
+    def forget(self) -> None:
+        self._ears = {}
 
     def wants(self, part: str) -> bool:
         return part in self._ears

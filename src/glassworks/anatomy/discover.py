@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from glassworks.anatomy.calls import not_finite, same, tensor_of
 from glassworks.anatomy.layer import norm_like, read_layer
 from glassworks.anatomy.observe import SeenCall, Watched, watch
+from glassworks.anatomy.offloaded import matrix_of
 from glassworks.anatomy.places import Anatomy, Encoder, Tap, Turn, config_number, module_at
 from glassworks.anatomy.stacks import Stack, find_stacks
 from glassworks.core.errors import StrangeModel
@@ -236,7 +237,7 @@ def _context(model: nn.Module, positions: SeenCall | None, ids: Tensor) -> int |
 
 
 def _table(module: nn.Module) -> Tensor:
-    return next(p for p in module.parameters() if p.ndim == 2)
+    return matrix_of(module)
 
 
 def _notes(watched: Watched, ending: _Ending, encoder: Stack | None) -> tuple[Text, ...]:

@@ -2,6 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from glassworks.anatomy.desk import AttentionDesk
@@ -31,6 +32,11 @@ class Examined(Protocol):
     @property
     def modules(self) -> frozenset[str]:
         """All module paths."""
+        ...
+
+    @property
+    def gathered_on(self) -> torch.device | None:
+        """Where tensors of different layers are brought together; None where all layers compute on one device."""
         ...
 
     def forward(self, batch: TokenBatch) -> Tensor:

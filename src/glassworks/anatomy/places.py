@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from glassworks.anatomy.fused import key_value_heads
+from glassworks.anatomy.offloaded import runs_on
 from glassworks.core.errors import StrangeModel
 from glassworks.core.text import Text, say
 
@@ -265,7 +266,7 @@ def default_probe(model: nn.Module) -> Int[Tensor, "batch position"]:
             right=say("give token ids to watch: find_anatomy(model, probe)"),
         )
     vocabulary = stated or max(e.num_embeddings for e in embeddings)
-    device = next((p.device for p in (*(e.weight for e in embeddings), *model.parameters())), None)
+    device = runs_on(embeddings[0] if embeddings else model)
     length = min(PROBE_LENGTH, config_number(model, "max_position_embeddings") or PROBE_LENGTH)
     # Neighbours of a middle token: the low ids are often padding, which some models skip when they count
     # positions.

@@ -18,6 +18,7 @@ from glassworks.anatomy.attention import AttentionWatch, hand_over
 from glassworks.anatomy.calls import Hooks, stream_of, with_hidden
 from glassworks.anatomy.fused import AttentionCall, FusedCall, spread_heads
 from glassworks.anatomy.linear import one_hot_map
+from glassworks.anatomy.offloaded import matrix_of, runs_on
 from glassworks.anatomy.places import LayerPlaces, module_at
 from glassworks.anatomy.subject import Subject
 from glassworks.anatomy.tokens import TokenBatch
@@ -148,8 +149,7 @@ def unembedding_vectors(subject: Subject) -> Float[Tensor, "vocabulary width"]:
         raise InvalidInput(
             say("{site} is not in this model: {reason}", site="logits", reason=say("the model has no head"))
         )
-    weight = next(p for p in module_at(subject.model, path).parameters() if p.ndim == 2)
-    return weight.detach()
+    return matrix_of(module_at(subject.model, path)).detach()
 
 
 def position_vectors(subject: Subject, count: int) -> Float[Tensor, "position width"]:
@@ -172,7 +172,8 @@ def position_vectors(subject: Subject, count: int) -> Float[Tensor, "position wi
 
 def _like(model: nn.Module) -> Tensor:
     """A weight in the format that the model computes in; packed ones of quantised layers are whole numbers."""
-    return next((p for p in model.parameters() if p.is_floating_point()), torch.empty(()))
+    found = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(()))
+    return torch.empty((), dtype=found.dtype, device=runs_on(model)) if found.is_meta else found
 
 
 class _Reached(BaseException):

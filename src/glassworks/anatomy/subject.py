@@ -17,6 +17,7 @@ from glassworks.anatomy.desk import AttentionDesk
 from glassworks.anatomy.discover import readout_of
 from glassworks.anatomy.edits import Edit, hooked
 from glassworks.anatomy.labels import token_texts
+from glassworks.anatomy.offloaded import devices_of, parameters_of, runs_on
 from glassworks.anatomy.places import Anatomy, Encoder, find_anatomy
 from glassworks.anatomy.showing import html_table
 from glassworks.anatomy.sites import NameFilter, choose_sites
@@ -27,14 +28,19 @@ from glassworks.anatomy.tokens import (
     check_tokens,
     encode_target,
     padded,
+    paragraphs,
     rows_of,
     token_count,
     with_beginning,
 )
+from glassworks.anatomy.told import greedily, spelling
 from glassworks.core.errors import InvalidInput
 from glassworks.core.spec import Spec
 from glassworks.core.text import Text, say
 from glassworks.tensors.seeds import Seed
+
+# Tokens of a row where a long text is cut: enough to read in context, few enough for any model.
+WINDOW = 512
 
 Prompt = str | Sequence[str] | Tensor | Sequence[int] | Sequence[Sequence[int]] | TokenBatch
 
@@ -92,6 +98,15 @@ class Subject:
         """All module paths."""
         return self._modules
 
+    @property
+    def gathered_on(self) -> torch.device | None:
+        """Where captured tensors are brought: the device that reads the tokens, where layers compute on several."""
+        return self.device if self._is_spread else None
+
+    @cached_property
+    def _is_spread(self) -> bool:
+        return len(devices_of(self.model)) > 1
+
     @cached_property
     def _desk(self) -> AttentionDesk:
         return AttentionDesk(self.model, self.anatomy)
@@ -106,13 +121,13 @@ class Subject:
 
     @property
     def device(self) -> torch.device:
-        """The device of the token embedding."""
-        return next(self.model.get_submodule(self.anatomy.embedding).parameters()).device
+        """The device on which the token embedding computes: where tokens go in."""
+        return runs_on(self.model.get_submodule(self.anatomy.embedding))
 
     @property
     def parameter_count(self) -> int:
         """Parameters, shared ones counted once."""
-        return sum(p.numel() for p in self.model.parameters())
+        return sum(parameter.numel() for _, parameter in parameters_of(self.model))
 
     def __repr__(self) -> str:
         found = self.anatomy
@@ -186,6 +201,25 @@ class Subject:
             say("this model does not say with which token its decoder begins"),
             right=say("TokenBatch(ids, source=TokenBatch(source_ids))"),
         )
+
+    def windows(self, text: str | Sequence[int], length: int | None = None, most: int | None = None) -> TokenBatch:
+        """A text of any length (or its ids) cut into rows of `length` tokens, at most `most` tokens in all.
+
+        `length` is 512, or the model's context where that is shorter, unless given; the last row may be shorter. Texts
+        above 64,000 characters are turned into tokens some paragraphs at a time, so that memory does not grow with them.
+        """
+        context = self.anatomy.context or WINDOW
+        length = min(WINDOW, context) if length is None else length
+        if not 1 <= length <= context:
+            raise InvalidInput(say("a window holds 1 to {most} tokens", most=context), given=length)
+        ids = list(text)[:most] if not isinstance(text, str) else list[int]()
+        for number, part in enumerate(paragraphs(text) if isinstance(text, str) else ()):
+            if most is not None and len(ids) >= most:
+                break
+            ids += self._encode(part, None if number == 0 else False)
+        ids = ids[:most]
+        rows = [ids[start : start + length] for start in range(0, len(ids), length)]
+        return self._labelled(padded(rows, filler=self._filler), self.anatomy)
 
     def to_tokens(
         self, prompt: str | Sequence[str], *, prepend_bos: bool | None = None
@@ -287,17 +321,15 @@ class Subject:
             )
         first = batch.read_by_encoder if self.anatomy.has_source else batch
         decoder = {"decoder_input_ids": batch.ids} if self.anatomy.has_source else {}
-        result: Tensor = own(
+        return greedily(
+            own,
             input_ids=first.ids,
             attention_mask=first.real.long(),
             max_new_tokens=new_tokens,
-            do_sample=False,
-            num_beams=1,
             pad_token_id=self._filler,
             use_cache=use_cache,
             **decoder,
         )
-        return result
 
     def _check(self, batch: TokenBatch) -> None:
         """Raises InvalidInput for tokens that the model cannot read."""
@@ -346,7 +378,8 @@ class Subject:
                     right=say("token ids, or Subject.of(model, tokenizer)"),
                 )
             case tokenizer:
-                return with_beginning(tokenizer, text, prepend_bos)
+                with spelling(text):
+                    return with_beginning(tokenizer, text, prepend_bos)
 
     def _encode_target(self, text: str) -> list[int]:
         ids = self._encode(text, None)
@@ -354,7 +387,8 @@ class Subject:
             case Alphabet() | None:
                 return ids
             case tokenizer:
-                return encode_target(tokenizer, text)
+                with spelling(text):
+                    return encode_target(tokenizer, text)
 
     def _texts(self, ids: Sequence[int]) -> list[str]:
         match self.tokenizer:

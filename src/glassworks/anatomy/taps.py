@@ -88,7 +88,8 @@ class Taps:
         shown = as_stream(found, self._shapes)
         shown = found if shown is None else shown
         new = ear.take(shown)
-        return None if new is None else checked(new, shown, ear.site).to(found.dtype).reshape(found.shape)
+        # What replaces it may come from another device, where the layers of a model compute on several.
+        return None if new is None else checked(new, shown, ear.site).to(found).reshape(found.shape)
 
     def _edit_sum(self, ear: Ear) -> None:
         """The stream between two parts is no module's output.

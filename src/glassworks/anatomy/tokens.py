@@ -1,6 +1,6 @@
 """TokenBatch: token ids with their padding and the legible text of each token."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, Protocol, runtime_checkable
@@ -136,6 +136,18 @@ def _is_ids(part: Any) -> bool:
             return all(isinstance(token, Integral) for token in tokens)
         case _:
             return False
+
+
+def paragraphs(text: str, characters: int = 64_000) -> Iterator[str]:
+    """A long text in parts of about so many characters that end with a line or, where none ends, with a word."""
+    start = 0
+    while start < len(text):
+        end = start + characters
+        if end < len(text):
+            line, word = (text.rfind(sign, start, end) + 1 for sign in ("\n", " "))
+            end = line or word or end
+        yield text[start:end]
+        start = end
 
 
 def token_count(count: int) -> Text:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from glassworks.cli.reproduce import scale_of
 from glassworks.core.errors import InvalidInput, NotFound, UnknownName
 from glassworks.core.text import Text, say
+from glassworks.executors import executor_of
 from glassworks.experiments import EXPERIMENTS
 from glassworks.experiments.finding import experiment_of, find_run
 from glassworks.experiments.results import Results, main_model
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
     from glassworks.anatomy import Subject
     from glassworks.anatomy.subject import Prompt
     from glassworks.cli.infinify import Infinified
+    from glassworks.cli.options import Compare, Examine, Generate, Surgery
     from glassworks.cli.stream import Streamed
     from glassworks.cli.train import TrainedModel
     from glassworks.core.events import Event
     from glassworks.core.runs import RunFolder
     from glassworks.core.spec import Spec
+    from glassworks.executors import Executor
     from glassworks.experiments.base import Experiment
     from glassworks.instruments import Instrument
     from glassworks.instruments.compare import Comparison
@@ -43,6 +46,10 @@ if TYPE_CHECKING:
     from glassworks.tasks.base import Task
 
 
+# What `load` takes beside a device, in the order of the fields of a Placement.
+PLACEMENT = ("device_map", "max_memory", "offload", "bits")
+
+
 def reproduce(
     experiment: str,
     *,
@@ -52,11 +59,13 @@ def reproduce(
     seeds: Sequence[int] | None = None,
     device: str = "auto",
     progress: bool = True,
+    executor: str | Executor | None = None,
     **settings: Any,
 ) -> Results:
     """Runs an experiment as `glassworks reproduce` does, with any setting by name, and returns what it found.
 
-    An equal run that is finished is not repeated; one that was stopped goes on. Progress goes to stderr.
+    An equal run that is finished is not repeated; one that was stopped goes on. Progress goes to stderr. `executor`
+    ("local:2", "slurm:partition=gpu") says who trains.
     """
     chosen = EXPERIMENTS[experiment].at(scale_of(scale))
     for name, value in settings.items():
@@ -64,7 +73,10 @@ def reproduce(
     if seeds is not None:
         chosen = chosen.replaced("seeds", list(seeds))
     with _progress(f"glassworks · {experiment} · {scale}", progress) as listeners:
-        options = RunOptions(Path(out), tuple(only), device, listeners, command=f"gw.reproduce({experiment!r}, …)")
+        options = RunOptions(
+            Path(out), tuple(only), device, listeners, f"gw.reproduce({experiment!r}, …)",
+            None if executor is None else executor_of(executor),
+        )  # fmt: skip
         outcome = run_experiment(chosen, options)
     return Results(chosen, outcome.run.path, outcome.verdicts, outcome.measurements, outcome.seconds)
 
@@ -84,7 +96,7 @@ def train(
     `settings` are steps, depth, width, heads, batch, rate, length, seed, or any field by its path, with `__` for the dot
     (`model__norm="rms"`). An equal training that is finished is not repeated; one that was stopped goes on.
     """
-    from glassworks.cli.train import trained
+    from glassworks.cli.train import How, trained
     from glassworks.training.recipes import training_of
 
     changes = {name.replace("__", "."): _plain(value) for name, value in settings.items()}
@@ -92,7 +104,7 @@ def train(
     changes |= {} if mixer is None else {"mixer": mixer}
     spec = training_of(task, changes)
     with _progress(f"glassworks · train · {spec.task.kind}", progress) as listeners:
-        return trained(spec, Path(out), device, listeners)
+        return trained(spec, Path(out), How(device), listeners)
 
 
 def results(run: str | Path, *, out: str | Path = ".") -> Results:
@@ -108,18 +120,25 @@ def load(
     dtype: str = "auto",
     trust_remote_code: bool = False,
     out: str | Path = ".",
+    **placement: Any,
 ) -> Subject:
     """A Subject from a run (its main model), a model folder or file, a hub name, or a live model.
 
-    A model trained here brings its alphabet and its world along. Raises NotFound, BrokenFile or InvalidInput.
+    `placement` may be device_map, max_memory, offload and bits, as the options of the same names: a model spread over
+    devices, host memory and disk, or rounded to eight bits. A model trained here brings its alphabet and its world along.
+    Raises NotFound, BrokenFile, InvalidInput or Unavailable.
     """
     from glassworks.models.load import load as load_model
+    from glassworks.models.placement import Placement
 
-    run = _run_of(source, Path(out)) if isinstance(source, str | Path) else None
+    refuse_unknown({n: v for n, v in placement.items() if n not in PLACEMENT}, PLACEMENT)
+
+    run = run_of(source, Path(out)) if isinstance(source, str | Path) else None
     experiment = None if run is None else experiment_of(run)
     found: Any = source if run is None or experiment is None else main_model(experiment, run)
+    placed = Placement(device, *(placement.get(name) for name in PLACEMENT))
     subject = load_model(
-        found, device=device, dtype=dtype, trust_remote_code=trust_remote_code, world_reader=_read_world
+        found, device=placed, dtype=dtype, trust_remote_code=trust_remote_code, world_reader=_read_world
     )
     if run is None or experiment is None:
         return subject
@@ -209,20 +228,25 @@ def sweep(
     """Scores many plans as `glassworks sweep` does; an equal sweep that is finished is not repeated, one that was stopped goes on.
 
     `choice` are the fields of `SweepChoice` by name (limit, seeds, protect, stack; protect="auto" keeps the attention
-    sink's layers in place), and `device` and `dtype`. The result has `.rows`, `.figures`, `.report`.
+    sink's layers in place), `device` and `dtype`, and `executor` ("local:2"), which says who scores. The result has
+    `.rows`, `.figures`, `.report`.
     """
     from glassworks.anatomy import Subject
     from glassworks.cli.sweep import protected_automatically, swept
     from glassworks.surgery.choice import SweepChoice
+    from glassworks.surgery.elsewhere import model_elsewhere
     from glassworks.surgery.sweep import SweepOptions, SweepOrder
 
+    executor = None if (said := choice.pop("executor", None)) is None else executor_of(said)
     device, dtype = (str(choice.pop(name, "auto")) for name in ("device", "dtype"))
     subject = source if isinstance(source, Subject) else load(source, device=device, dtype=dtype)
     if choice.get("protect") == "auto":
         choice["protect"] = protected_automatically(subject, evals, choice.get("stack"))
     order = SweepOrder.of(subject, SweepChoice(plans=plans, evals=evals, **choice))
     command = f"gw.sweep({subject.origin.name!r}, {plans!r}, evals={evals!r}, …)"
-    return swept(order, SweepOptions(Path(out), command=command), progress=progress)
+    typed = str(source) if isinstance(source, str | Path) else None
+    model = None if executor is None else model_elsewhere(subject, typed, device=device, dtype=dtype)
+    return swept(order, SweepOptions(Path(out), command=command, executor=executor, model=model), progress=progress)
 
 
 def generate(
@@ -307,6 +331,14 @@ def infinify(
         )
 
 
+def placement_of(command: Examine | Compare | Surgery | Generate) -> dict[str, Any]:
+    """Where a command wants its model, as `load` takes it."""
+    return {
+        "device_map": command.device_map, "max_memory": command.max_memory,
+        "offload": command.offload, "bits": command.bits,
+    }  # fmt: skip
+
+
 def refuse_unknown(choice: dict[str, Any], known: Sequence[str]) -> None:
     """Raises UnknownName for a setting that is left over."""
     if choice:
@@ -324,7 +356,8 @@ def _row(subject: Subject, prompt: Prompt | None) -> str | tuple[int, ...] | Non
     return tuple(int(token) for token in ids[0].tolist())
 
 
-def _run_of(source: str | Path, out: Path) -> RunFolder | None:
+def run_of(source: str | Path, out: Path) -> RunFolder | None:
+    """The run that a source names; None for anything else."""
     if Path(source).is_file() or ((Path(source)).is_dir() and not (Path(source) / "spec.json").is_file()):
         return None
     try:

@@ -28,6 +28,36 @@ Device = Annotated[
     str,
     argument(say("auto, cpu, cuda, cuda:1 or mps; auto takes the fastest that is here."), silent=False, metavar="NAME"),
 ]
+DeviceMap = Annotated[
+    str | None,
+    argument(
+        say(
+            "Spreads the model over what is there: auto, balanced, balanced_low_0, sequential, or JSON (text or file) that gives each part a device: a cuda number, cpu or disk."
+        ),
+        metavar="MAP",
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    argument(say("The most that each device may hold, e.g. 0=70GB,cpu=100GB; what is left waits on the disk."), metavar="SIZES"),
+]  # fmt: skip
+Offload = Annotated[
+    str | None,
+    argument(say("Folder for weights that wait on the disk and cannot stay in the files they come from."), metavar="DIR"),
+]  # fmt: skip
+Bits = Annotated[
+    int | None, argument(say("8 rounds the matrices of the layers to eight bits while loading (bitsandbytes)."), metavar="8")
+]  # fmt: skip
+ExecutorText = Annotated[
+    str | None,
+    argument(
+        say("Who does the work: here, local:4 (processes of this machine), slurm:partition=gpu,hours=2, ray:workers=8."),
+        name="executor", metavar="EXECUTOR",
+    ),
+]  # fmt: skip
+Estimate = Annotated[
+    bool, argument(say("Tells memory and time before anything is loaded, from the model's config and a short measurement; does nothing else."))
+]  # fmt: skip
 Dtype = Annotated[str, argument(say("auto, float32, bfloat16 or float64."), silent=False, metavar="NAME")]
 Run = Annotated[
     str | None,

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from glassworks.cli.terminal import beneath
 from glassworks.core.text import Text, say
 
 if TYPE_CHECKING:
@@ -32,15 +33,17 @@ def step_line(number: int, step: Step) -> str:
 
 def show_step(number: int, step: Step) -> None:
     """Writes a step at once."""
-    sys.stdout.write(step_line(number, step) + "\n")
-    sys.stdout.flush()
+    # Its own colours reach the terminal; the tokens are spelled out.
+    terminal = beneath(sys.stdout)
+    terminal.write(step_line(number, step) + "\n")
+    terminal.flush()
 
 
 def _one(candidate: Candidate) -> str:
     from glassworks.anatomy.alphabet import legible
 
     sign = TAKEN if candidate.is_chosen else WAITING if candidate.is_kept else CUT
-    name = f"⟨{candidate.text}⟩" if candidate.is_special else legible(candidate.text)
+    name = f"⟨{legible(candidate.text)}⟩" if candidate.is_special else legible(candidate.text)
     text = f"{sign}{name} {candidate.probability:.1%}"
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
         return text

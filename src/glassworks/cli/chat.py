@@ -13,6 +13,7 @@ from glassworks.cli.generate import spoken
 from glassworks.cli.options_stream import CANDIDATES, Chat
 from glassworks.cli.reproduce import go_offline
 from glassworks.cli.speak import duration_words, print_json, remarks
+from glassworks.cli.terminal import visible
 from glassworks.core.errors import GlassworksError, InvalidInput, UnknownName
 from glassworks.core.text import Text, say
 
@@ -194,4 +195,4 @@ def _tell(session: _Session, problem: GlassworksError) -> None:
         found: dict[str, Any] = {"error": str(problem.what)}
         print_json(found if problem.right is None else found | {"right": str(problem.right)})
     else:
-        print(f"{say('error')}: {problem}", file=sys.stderr, flush=True)
+        print(visible(f"{say('error')}: {problem}"), file=sys.stderr, flush=True)

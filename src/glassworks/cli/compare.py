@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glassworks.cli.api import load
+from glassworks.cli.api import load, placement_of
 from glassworks.cli.keeping import files_in, identity_of, keep
 from glassworks.cli.options import Compare
 from glassworks.cli.prompts import drawn_prompt, typed_prompt
@@ -51,6 +51,7 @@ def _loaded(command: Compare, source: str) -> Subject:
         dtype=command.dtype,
         trust_remote_code=command.trust_remote_code,
         out=command.out,
+        **placement_of(command),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from glassworks.cli.options import Export
 from glassworks.cli.speak import print_json, tell_of_torch
 from glassworks.core.errors import InvalidInput, NotFound
-from glassworks.core.files import read_json, write_bytes, writing
+from glassworks.core.files import read_json, replacing_folder, write_bytes
 from glassworks.core.runs import RunFolder
 from glassworks.core.text import say
 from glassworks.evidence.claims import Verdict
@@ -214,19 +213,10 @@ def _refuse_foreign(folder: Path, entry: Path) -> None:
 
 def _copy_model(entry: Path, folder: Path, card: str) -> None:
     """Fills a folder aside and renames it into place, so that no reader meets half a model."""
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
-        try:
-            (aside / "new").mkdir()
-            for source in _public(entry):
-                shutil.copyfile(source, aside / "new" / source.name)
-            write_bytes(aside / "new" / "README.md", card.encode())
-            if folder.exists():
-                folder.rename(aside / "old")
-            (aside / "new").rename(folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    with replacing_folder(folder) as new:
+        for source in _public(entry):
+            shutil.copyfile(source, new / source.name)
+        write_bytes(new / "README.md", card.encode())
 
 
 def _card(experiment: Experiment, label: str, spec: Any, entry: Path) -> str:

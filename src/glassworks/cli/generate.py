@@ -6,13 +6,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glassworks.cli.api import load
+from glassworks.cli.api import load, placement_of
 from glassworks.cli.candidates import legend, show_step
 from glassworks.cli.options_stream import CANDIDATES, Generate
 from glassworks.cli.prompts import read_text
 from glassworks.cli.reproduce import go_offline
 from glassworks.cli.speak import duration_words, print_json, remarks
+from glassworks.cli.terminal import visible
 from glassworks.core.errors import InvalidInput
+from glassworks.core.files import refuse_unwritable
 from glassworks.core.text import say
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def generate(command: Generate) -> int:
     )  # fmt: skip
     subject = load(
         command.source, device=command.device, dtype=command.dtype,
-        trust_remote_code=command.trust_remote_code, out=command.out,
+        trust_remote_code=command.trust_remote_code, out=command.out, **placement_of(command),
     )  # fmt: skip
     shown = command.show_candidates
     if command.json:
@@ -112,9 +114,8 @@ def _tell_of_trace(found: dict[str, Any]) -> None:
 
 def spoken(text: str) -> None:
     """New words on stdout, at once."""
-    # What a model writes must not steer the terminal.
-    safe = "".join(sign if sign in "\n\t" or sign.isprintable() else repr(sign)[1:-1] for sign in text)
-    sys.stdout.write(safe if sys.stdout.isatty() else text)
+    # What a model writes must not steer the terminal; a file or a pipe gets it as it is.
+    sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
 
@@ -125,6 +126,8 @@ def _check(command: Generate) -> None:
         raise InvalidInput(say("a part of a trace, but no trace"), right=say("--trace FILE.json"))
     if command.trace is not None and not command.trace.strip():
         raise InvalidInput(say("{name} is empty", name="--trace"), given=repr(command.trace))
+    if command.trace is not None:
+        refuse_unwritable(Path(command.trace))
 
 
 def _prompt(command: Generate) -> str:

@@ -6,7 +6,6 @@ import math
 import shlex
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,10 +17,10 @@ from glassworks.cli.live import shown
 from glassworks.cli.options_stream import Infinify
 from glassworks.cli.reproduce import go_offline, typed_command
 from glassworks.cli.speak import duration_words, new_table, print_json, remarks, results
-from glassworks.cli.stream import decoder_of, terminating
+from glassworks.cli.stream import decoder_of
 from glassworks.core.errors import InvalidInput
 from glassworks.core.events import EventLog, Listener
-from glassworks.core.files import read_json, write_json, writing
+from glassworks.core.files import filling_folder, read_json, refuse_unwritable, write_json, writing
 from glassworks.core.text import Text, say
 
 if TYPE_CHECKING:
@@ -72,6 +71,7 @@ class Infinified:
 def infinify(command: Infinify) -> int:
     """Converts, trains where a text is given, tells; returns 0, or 130 after Ctrl-C with the command that goes on."""
     go_offline(command.offline)
+    refuse_unwritable(Path(command.out) / DONE)
     from glassworks.mixers import Infini
 
     spec = Infini(segment=command.segment, write=command.write, first=command.first, gate_start=command.gate_start)
@@ -83,7 +83,7 @@ def infinify(command: Infinify) -> int:
         "gate_rate": command.gate_rate, "seed": command.seed,
     }  # fmt: skip
     try:
-        with terminating(), shown(f"glassworks infinify {command.source} · {command.out}") as listener:
+        with shown(f"glassworks infinify {command.source} · {command.out}") as listener:
             made = infinified(subject, spec, Path(command.out), command.text, wanted, (listener,))
     except KeyboardInterrupt:
         remarks().print(str(say("Stopped. What is finished is kept. Go on with:")))
@@ -127,6 +127,8 @@ def infinified(
         "weights": weights_digest(model), "spec": spec.identity(), "training": None if training is None else training.identity(),
     }  # fmt: skip
     if (found := _finished(out, identity)) is not None:
+        # A process that was killed between its last two acts left it.
+        shutil.rmtree(out / WORK, ignore_errors=True)
         kept = read_json(found)["result"]
         losses = {name: tuple(values) for name, values in kept["losses"].items()}
         return Infinified(out, spec, training, losses, tuple(kept["gates"]), time.perf_counter() - begun, reused=True)
@@ -207,9 +209,10 @@ def _save(model: Any, subject: Subject, out: Path) -> None:
 
     from glassworks.models.quiet import quiet_bars
 
+    # The mark of unfinished work of ours, also where there was no training.
     with writing(out):
         (out / WORK).mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix="new-", dir=out / WORK))
+    with filling_folder(out) as aside:
         with quiet_bars():
             model.save_pretrained(aside)
         if isinstance(subject.tokenizer, PreTrainedTokenizerBase):
@@ -217,8 +220,6 @@ def _save(model: Any, subject: Subject, out: Path) -> None:
         world = Path(subject.origin.source) / "world.json"
         if world.is_file():
             shutil.copyfile(world, aside / world.name)
-        for path in sorted(aside.iterdir()):
-            path.replace(out / path.name)
 
 
 def _show(made: Infinified) -> None:

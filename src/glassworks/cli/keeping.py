@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glassworks.core.files import writing
+from glassworks.core.files import replacing_folder
 
 if TYPE_CHECKING:
     from glassworks.anatomy import Subject
@@ -23,16 +21,8 @@ def keep(found: Findings, root: Path, name: str, identity: Mapping[str, Any], *,
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     plain = re.sub(r"[^\w.-]+", "-", name).strip(".-") or "model"
     folder = root / f"{plain}-{digest}"
-    with writing(root):
-        root.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".", dir=root))
-    try:
-        found.save(aside / "new", png=png)
-        if folder.exists():
-            folder.rename(aside / "old")
-        (aside / "new").rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with replacing_folder(folder) as new:
+        found.save(new, png=png)
     return folder
 
 
@@ -41,8 +31,15 @@ def identity_of(subject: Subject) -> dict[str, Any]:
     origin = subject.origin
     return {
         "source": [origin.name, origin.source, origin.revision],
-        "dtype": str(next(subject.model.parameters()).dtype),
+        "dtype": _format(subject),
     }
+
+
+def _format(subject: Subject) -> str:
+    from glassworks.anatomy.offloaded import format_of, is_packed
+
+    # As torch writes it, so that folders of before are found again.
+    return format_of(subject.model) if is_packed(subject.model) else str(next(subject.model.parameters()).dtype)
 
 
 def files_in(folder: Path) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from glassworks.cli.watch import Curves, Watch
 from glassworks.core.events import (
     Event,
     EventLog,
+    JobDone,
+    JobFailed,
     Listener,
     Measured,
     Planned,
@@ -103,6 +105,8 @@ def dashboard(watch: Watch, title: str) -> RenderableType:
     parts: list[RenderableType] = [] if watch.progress is not None and not watch.planned else [_overall(watch)]
     if watch.progress is not None:
         parts.append(_work(watch, watch.progress))
+    elif len(watch.running) > 1:
+        parts += [Styled(), *(_beside(each) for each in watch.running.values()), Styled()]
     elif watch.current is not None:
         parts += [Styled(), _headline(watch.current), Styled(), _charts(watch.current)]
     for one in watch.finished[-_LAST_SHOWN:]:
@@ -140,6 +144,12 @@ def _work(watch: Watch, work: Progressed) -> RenderableType:
     share = work.done / work.total if work.total else 0.0
     left = watch.seconds_of_work_left()
     return _row(work.label, share, f"{share:.0%}  {duration_words(work.seconds) if left is None else left_words(left)}")
+
+
+def _beside(current: Curves) -> RenderableType:
+    """One of several trainings under way at the same time."""
+    words = f"{current.step}/{current.steps}  {say('loss')} {_number(current.loss, '.3f')}"
+    return _row(current.label, current.step / max(current.steps, 1), words)
 
 
 def _row(head: Text | str, share: float | None, words: str) -> RenderableType:
@@ -271,6 +281,13 @@ class PlainLines:
             case TrainingDone(label=label, seconds=seconds, reused=reused):
                 words = say("found in the store") if reused else say("done in {time}", time=duration_words(seconds))
                 return f"{label}: {words}"
+            case JobFailed():
+                return str(_failure(event))
+            case JobDone(job=job, label=label, seconds=seconds, found=found):
+                if found:
+                    return f"{label}: {say('found in the store')}" if job in self.watch.planned else None
+                told = any(one.label == label for one in self.watch.finished)
+                return None if told else f"{label}: {say('done in {time}', time=duration_words(seconds))}"
             case Measured(name=name):
                 return str(say("measured {name}", name=name))
             case _:
@@ -278,7 +295,10 @@ class PlainLines:
 
     def _step_line(self, event: StepDone) -> str | None:
         current, now = self.watch.current, self._clock()
-        due = event.step + 1 - self._last_step >= STEPS_PER_LINE or now - self._last_time >= SECONDS_PER_LINE
+        # Of several at a time, steps would fill the screen.
+        is_alone = len(self.watch.running) < 2
+        is_far = is_alone and event.step + 1 - self._last_step >= STEPS_PER_LINE
+        due = is_far or now - self._last_time >= SECONDS_PER_LINE
         if current is None or not (due or current.step == current.steps):
             return None
         self._last_time, self._last_step = now, event.step + 1
@@ -294,6 +314,13 @@ class PlainLines:
             return None
         self._last_time = now
         return f"{event.done / event.total:4.0%}  {event.label}  {left_words(left)}"
+
+
+def _failure(event: JobFailed) -> Text:
+    values = {"label": event.label, "attempt": event.attempt, "reason": event.reason, "log": event.log}
+    if event.again:
+        return say("{label}: attempt {attempt} failed ({reason}); it is begun again. What it printed: {log}", **values)
+    return say("{label}: attempt {attempt} failed ({reason}); given up. What it printed: {log}", **values)
 
 
 _PLAIN_NAMES = {

@@ -7,12 +7,18 @@ import tyro
 from tyro.conf import Positional, UseAppendAction
 
 from glassworks.cli.arguments import (
+    Bits,
     Chance,
     Device,
+    DeviceMap,
     Dtype,
+    Estimate,
+    ExecutorText,
     Json,
     Lang,
+    MaxMemory,
     Offline,
+    Offload,
     Out,
     Png,
     PromptFile,
@@ -91,6 +97,7 @@ class Reproduce:
     seed: Annotated[
         tuple[int, ...], argument(say("Repeats everything with these seeds instead of the scale's."), metavar="N")
     ] = ()
+    executor: ExecutorText = None
     device: Device = "auto"
     dtype: Dtype = "auto"
     out: Out = "."
@@ -145,8 +152,30 @@ class Examine:
     ] = ()
     seed: Chance = 0
     png: Png = False
+    keep_activations: Annotated[
+        str | None,
+        argument(
+            say(
+                "Cuts a text of any length into windows, keeps their activations in this folder, and reads them from there."
+            ),
+            metavar="DIR",
+        ),
+    ] = None
+    sites: Annotated[
+        str | None,
+        argument(say("What is kept, with commas between; the stream after each layer, if not given."), metavar="NAMES"),
+    ] = None
+    window: Annotated[
+        int | None, argument(say("Tokens of a window; 512 or the model's context, if not given."), metavar="N")
+    ] = None
+    limit: Annotated[int | None, argument(say("Reads so many tokens of the text at most."), metavar="N")] = None
+    estimate: Estimate = False
     device: Device = "auto"
     dtype: Dtype = "auto"
+    device_map: DeviceMap = None
+    max_memory: MaxMemory = None
+    offload: Offload = None
+    bits: Bits = None
     trust_remote_code: TrustRemoteCode = False
     out: Out = "."
     json: Json = False

@@ -6,12 +6,16 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from glassworks.cli.arguments import (
+    Bits,
     Chance,
     Device,
+    DeviceMap,
     Dtype,
     Json,
     Lang,
+    MaxMemory,
     Offline,
+    Offload,
     Out,
     Png,
     PromptFile,
@@ -37,6 +41,10 @@ class Compare:
     png: Png = False
     device: Device = "auto"
     dtype: Dtype = "auto"
+    device_map: DeviceMap = None
+    max_memory: MaxMemory = None
+    offload: Offload = None
+    bits: Bits = None
     trust_remote_code: TrustRemoteCode = False
     out: Out = "."
     json: Json = False

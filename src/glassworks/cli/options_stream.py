@@ -3,7 +3,21 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from glassworks.cli.arguments import Device, Dtype, Json, Lang, Offline, Out, Source, TrustRemoteCode, argument
+from glassworks.cli.arguments import (
+    Bits,
+    Device,
+    DeviceMap,
+    Dtype,
+    Json,
+    Lang,
+    MaxMemory,
+    Offline,
+    Offload,
+    Out,
+    Source,
+    TrustRemoteCode,
+    argument,
+)
 from glassworks.core.text import say
 
 NewTokens = Annotated[int, argument(say("At most so many tokens are written."), silent=False, metavar="N")]
@@ -117,6 +131,10 @@ class Generate:
     ] = None
     device: Device = "auto"
     dtype: Dtype = "auto"
+    device_map: DeviceMap = None
+    max_memory: MaxMemory = None
+    offload: Offload = None
+    bits: Bits = None
     trust_remote_code: TrustRemoteCode = False
     out: Out = "."
     json: Json = False

@@ -4,12 +4,18 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from glassworks.cli.arguments import (
+    Bits,
     Chance,
     Device,
+    DeviceMap,
     Dtype,
+    Estimate,
+    ExecutorText,
     Json,
     Lang,
+    MaxMemory,
     Offline,
+    Offload,
     Out,
     PromptTokens,
     Source,
@@ -74,8 +80,13 @@ class Surgery:
     save: Annotated[
         str | None, argument(say("Writes the plan to this file, with the model that it is for."), metavar="FILE")
     ] = None
+    estimate: Estimate = False
     device: Device = "auto"
     dtype: Dtype = "auto"
+    device_map: DeviceMap = None
+    max_memory: MaxMemory = None
+    offload: Offload = None
+    bits: Bits = None
     trust_remote_code: TrustRemoteCode = False
     out: Out = "."
     json: Json = False
@@ -124,6 +135,7 @@ class Sweep:
         int | None,
         argument(say("Tokens run together, and the most that a stop can lose; default 512."), metavar="N"),
     ] = None
+    executor: ExecutorText = None
     dry_run: Annotated[bool, argument(say("Lists the plans and estimates time and memory; scores nothing."))] = False
     device: Device = "auto"
     dtype: Dtype = "auto"

@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 
-from glassworks.cli.arguments import Device, Json, Lang, Out, argument
+from glassworks.cli.arguments import Device, ExecutorText, Json, Lang, Out, argument
 from glassworks.core.text import say
 
 # Options of `train` that take a word of their own.
-_WITH_VALUE = frozenset({"--start", "--preset", "--track", "--device", "--out", "--lang"})
+_WITH_VALUE = frozenset(
+    {"--start", "--preset", "--track", "--launch", "--patience", "--vary", "--executor", "--device", "--out", "--lang"}
+)
 
 
 def settings_first(arguments: list[str]) -> list[str]:
@@ -64,6 +66,36 @@ class Train:
     any_start: Annotated[
         bool, argument(say("Of a stage: takes a start that lacks the stage that should lie behind it."))
     ] = False
+    vary: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        argument(
+            say("Trains once with each value: seed=0,1,2 or seed=0..9. Repeatable, then every combination."),
+            metavar="NAME=VALUES",
+        ),
+    ] = ()
+    executor: ExecutorText = None
+    launch: Annotated[
+        int,
+        argument(
+            say("Processes on this machine that train together; the numbers are those of one. 1: none but this."),
+            silent=False,
+            metavar="N",
+        ),
+    ] = 1
+    shard: Annotated[
+        bool,
+        argument(
+            say("Cuts weights and optimiser among the processes (FSDP2) instead of giving each all of them (DDP).")
+        ),
+    ] = False
+    patience: Annotated[
+        float,
+        argument(
+            say("Seconds that a process waits for another in a step before the training ends with an error."),
+            silent=False,
+            metavar="SECONDS",
+        ),
+    ] = 600.0
     device: Device = "auto"
     out: Out = "."
     json: Json = False

@@ -25,6 +25,7 @@ from glassworks.core.errors import InvalidInput, UnknownName, nearest
 from glassworks.core.runs import RunFolder
 from glassworks.core.text import say
 from glassworks.evidence.claims import Scale
+from glassworks.executors import executor_of
 from glassworks.experiments import EXPERIMENTS
 from glassworks.experiments.base import Experiment
 from glassworks.experiments.finding import experiment_of, find_run
@@ -45,6 +46,7 @@ def reproduce(command: Reproduce) -> int:
     """Runs, shows, judges; returns 0, or 130 after Ctrl-C with the command that goes on."""
     go_offline(command.offline)
     order = order_of(command)
+    executor = None if command.executor is None else executor_of(command.executor)
     if command.device != "auto":
         from glassworks.tensors.devices import choose_device
 
@@ -58,8 +60,9 @@ def reproduce(command: Reproduce) -> int:
     try:
         with shown(title) as listener:
             options = RunOptions(
-                order.out, order.only, command.device, (listener,), command=typed_command(sys.argv[1:])
-            )
+                order.out, order.only, command.device, (listener,), command=typed_command(sys.argv[1:]),
+                executor=executor,
+            )  # fmt: skip
             outcome = run_experiment(order.experiment, options)
             watch = listener if isinstance(listener, Watch) else listener.watch
     except KeyboardInterrupt:
@@ -149,6 +152,8 @@ def resume_command(command: Reproduce, order: Order, folder: Path) -> str:
         words += ["--only", study]
     if command.device != "auto":
         words += ["--device", command.device]
+    if command.executor is not None:
+        words += ["--executor", command.executor]
     return shlex.join(words)
 
 

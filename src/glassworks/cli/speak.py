@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from glassworks.cli.terminal import console
 from glassworks.core.text import Text, say
 from glassworks.evidence.claims import Outcome, Verdict
 from glassworks.evidence.statistics import Interval
@@ -27,19 +28,12 @@ _VALUE_COLUMN, _LEAST_VALUE, _GAP = 2, 12, 3
 
 def results() -> Console:
     """The console of stdout."""
-    from rich.console import Console
-
-    # No markup: paths, names and settings may hold brackets, which are text here.
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
-    return Console(width=width, highlight=False, markup=False, emoji=False)
+    return console(is_error=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def remarks() -> Console:
     """The console of stderr."""
-    from rich.console import Console
-
-    width = None if sys.stderr.isatty() else PIPE_WIDTH
-    return Console(stderr=True, width=width, highlight=False, markup=False, emoji=False)
+    return console(is_error=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ from glassworks.cli.options_stream import Stream
 from glassworks.cli.reproduce import go_offline
 from glassworks.cli.speak import doing, duration_words, new_table, print_json, remarks, results, size_words
 from glassworks.core.errors import GlassworksError, InvalidInput
+from glassworks.core.files import refuse_unwritable
 from glassworks.core.text import Text, say
 
 if TYPE_CHECKING:
@@ -117,16 +118,15 @@ def stream(command: Stream) -> int:
     reader = Reader(subject, known, command.piece, None if command.save_memory is None else Path(command.save_memory))
     if known is not None and source is not None:
         remarks().print(str(reader.said_of(source)))
-    with terminating():
-        try:
-            with _progress(quiet=command.json) as tell:
-                read = reader.read(source, tell)
-        except KeyboardInterrupt:
-            _tell_of_stop(command, reader)
-            return 130
-        except GlassworksError:
-            _tell_of_saved(command, reader)
-            raise
+    try:
+        with _progress(quiet=command.json) as tell:
+            read = reader.read(source, tell)
+    except KeyboardInterrupt:
+        _tell_of_stop(command, reader)
+        return 130
+    except GlassworksError:
+        _tell_of_saved(command, reader)
+        raise
     if command.json:
         answer = None if command.ask is None else "".join(reader.answer(command.ask, command.max_new_tokens))
         print_json({"model": subject.origin.name, "file": command.file, "saved": command.save_memory, "question": command.ask} | read.to_json() | {"answer": answer})  # fmt: skip
@@ -226,28 +226,13 @@ def source_of(text: str | Path) -> Source:
 
 
 @contextmanager
-def terminating() -> Generator[None]:
-    """Has a termination (kill) end the work inside the `with` as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
 def _undisturbed() -> Generator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         yield
     finally:
@@ -301,6 +286,8 @@ def _check(command: Stream) -> None:
         raise InvalidInput(say("a piece has at least one token"), given=command.piece, right=say("1 or more"))
     if command.max_new_tokens < 1:
         raise InvalidInput(say("no token would be written"), given=command.max_new_tokens, right=say("1 or more"))
+    if command.save_memory is not None:
+        refuse_unwritable(Path(command.save_memory))
 
 
 def _show(read: Streamed, command: Stream) -> None:

@@ -55,6 +55,8 @@ def _options(command: Studio) -> StudioOptions:
             raise NotFound(
                 say("{path} is no folder", path=str(folder)), right=say("a folder with config.json, or of such")
             )
-    return StudioOptions(
-        out=Path(command.out), models=folders, port=command.port, host=command.host, language=current_language()
-    )
+    out = Path(command.out)
+    # A folder that cannot be written will do: what lies in it can be looked at.
+    if out.exists() and not out.is_dir():
+        raise InvalidInput(say("{path} is no folder", path=str(out)), right=say("a folder, or a name that is free"))
+    return StudioOptions(out=out, models=folders, port=command.port, host=command.host, language=current_language())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from glassworks.cli.api import load
+from glassworks.cli.api import load, placement_of
+from glassworks.cli.estimate import estimated, operating
 from glassworks.cli.options import Surgery
 from glassworks.cli.prompts import typed_prompt
 from glassworks.cli.reproduce import go_offline
@@ -35,9 +36,11 @@ def surgery(command: Surgery) -> int:
         evals=command.eval, limit=command.limit, stack=command.stack, cache=command.cache,
         check_cache=command.check_cache,
     )  # fmt: skip
+    if command.estimate:
+        return estimated(command, operating(command, choice, protected))
     subject = load(
         command.source, device=command.device, dtype=command.dtype,
-        trust_remote_code=command.trust_remote_code, out=command.out,
+        trust_remote_code=command.trust_remote_code, out=command.out, **placement_of(command),
     )  # fmt: skip
     trial = tried(subject, command.plan, choice, protected, lambda text: remarks().print(str(text), style="dim"))
     if command.save is not None:

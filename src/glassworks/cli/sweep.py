@@ -15,6 +15,7 @@ from glassworks.cli.sinks import named_layers, sample_of, sinks_of, told
 from glassworks.cli.speak import duration_words, new_table, print_json, remarks, results, size_words
 from glassworks.core.errors import InvalidInput
 from glassworks.core.text import say
+from glassworks.executors import executor_of
 
 if TYPE_CHECKING:
     from glassworks.anatomy import Subject
@@ -29,6 +30,7 @@ def sweep(command: Sweep) -> int:
     if command.tokens_per_piece is not None and command.tokens_per_piece < 1:
         raise InvalidInput(say("a piece needs at least one token"), given=command.tokens_per_piece)
     from glassworks.surgery.choice import SweepChoice
+    from glassworks.surgery.elsewhere import model_elsewhere
     from glassworks.surgery.sweep import TOKENS_PER_PIECE, SweepOptions, SweepOrder
 
     choice = SweepChoice(
@@ -42,9 +44,14 @@ def sweep(command: Sweep) -> int:
     if typed is None:
         choice = choice.replaced("protect", list(protected_automatically(subject, choice.evals, choice.stack)))
     order = SweepOrder.of(subject, choice)
+    executor = None if command.executor is None else executor_of(command.executor)
     options = SweepOptions(
         Path(command.out), command.tokens_per_piece or TOKENS_PER_PIECE, command.schedule,
-        command=typed_command(sys.argv[1:]),
+        command=typed_command(sys.argv[1:]), executor=executor,
+        model=None if executor is None else model_elsewhere(
+            subject, command.source, device=command.device, dtype=command.dtype,
+            trust_remote_code=command.trust_remote_code,
+        ),
     )  # fmt: skip
     if command.dry_run:
         return _estimate(order, options, as_json=command.json)

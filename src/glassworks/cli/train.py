@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import shlex
-import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glassworks.cli.live import shown
 from glassworks.cli.options_train import Train
-from glassworks.cli.reproduce import typed_command
-from glassworks.cli.speak import duration_words, new_table, print_json, remarks, results
+from glassworks.cli.processes import started, tell_how_to_go_on
+from glassworks.cli.speak import duration_words, new_table, print_json, results
 from glassworks.core.errors import Diverged, InvalidInput
 from glassworks.core.events import EventLog, Listener, Planned
 from glassworks.core.text import Text, say
@@ -89,32 +89,52 @@ class TrainedModel:
 
 def train(command: Train) -> int:
     """Trains, shows, says where the model lies; returns 0, or 130 after Ctrl-C with the command that goes on."""
+    from glassworks.tensors.processes import world
     from glassworks.training.recipes import read_settings, training_of
     from glassworks.training.stages.recipes import is_stage
 
+    if command.vary or command.executor is not None:
+        from glassworks.cli.train_variants import train_variants
+
+        return train_variants(command)
     if is_stage(command.task):
         from glassworks.cli.train_stages import train_stage
 
         return train_stage(command)
-    _refuse_stage_options(command)
+    refuse_stage_options(command)
     spec = training_of(command.task, read_settings(command.settings))
     folder = Path(command.out) / "store" / spec.digest()
+    if not (folder / "done.json").is_file() and (code := started(command)) is not None:
+        return code
+    is_first = world().is_first
     try:
-        with shown(f"glassworks train {spec.task.kind} · {folder}") as listener:
-            made = trained(spec, Path(command.out), command.device, (listener,))
+        with shown(f"glassworks train {spec.task.kind} · {folder}") if is_first else nullcontext() as listener:
+            how = How(command.device, command.shard, command.patience)
+            made = trained(spec, Path(command.out), how, () if listener is None else (listener,))
     except KeyboardInterrupt:
-        remarks().print(str(say("Stopped. What is finished is kept. Go on with:")))
-        print(f"  {typed_command(sys.argv[1:])}", file=sys.stderr)
+        tell_how_to_go_on(command)
         return 130
     except Diverged as problem:
         # A layer that refused its numbers names its own cure, which is no smaller rate.
         raise (problem if isinstance(problem.__cause__, InvalidInput) else _with_cure(problem, command, spec)) from None
-    _show(made, as_json=command.json)
+    if is_first:
+        _show(made, as_json=command.json)
     return 0
 
 
-def _refuse_stage_options(command: Train) -> None:
-    """Options that only stages have would be passed over in silence."""
+@dataclass(frozen=True)
+class How:
+    """On what a training runs; none of it changes what is learned beyond rounding."""
+
+    device: str = "auto"
+    shard: bool = False
+    """Whether several processes cut weights and optimiser among them."""
+    patience: float = Train.patience
+    """Seconds that a process waits for another."""
+
+
+def refuse_stage_options(command: Train) -> None:
+    """Raises InvalidInput for options that only stages have: they would be passed over in silence."""
     given = {"--start": command.start, "--preset": command.preset, "--track": command.track}
     named = [name for name, value in given.items() if value is not None]
     if named or command.any_start:
@@ -126,28 +146,34 @@ def _refuse_stage_options(command: Train) -> None:
         )
 
 
-def trained(spec: TrainingSpec, out: Path, device: str, listeners: tuple[Listener, ...] = ()) -> TrainedModel:
-    """Trains the model of a spec below `out`/store, or finds the equal one that lies there."""
+def trained(spec: TrainingSpec, out: Path, how: How, listeners: tuple[Listener, ...] = ()) -> TrainedModel:
+    """Trains the model of a spec below `out`/store, or finds the equal one that lies there.
+
+    Under torchrun all its processes train it together; the first one judges it, and all return the same.
+    """
     from glassworks.cli.looks import look_of
     from glassworks.tensors.devices import choose_device
     from glassworks.tensors.memory import keep_freed_memory
+    from glassworks.tensors.processes import from_first, joined, world
     from glassworks.training.loop import TrainingOptions
     from glassworks.training.loop import train as learn
 
-    here = choose_device(device)
-    if here.type == "cpu":
-        keep_freed_memory()
-    events = EventLog()
-    for listener in listeners:
-        events.listen(listener)
-    events.emit(Planned(trainings={spec.digest(): spec.steps}))
-    # A twentieth of the way is the most that Ctrl-C or a crash can cost.
-    options = TrainingOptions(
-        store=out / "store", device=here, checkpoint_every=max(1, min(100, spec.steps // 20)),
-        compile=here.type == "cuda", label=spec.task.kind, probe=look_of(spec, events),
-    )  # fmt: skip
-    done = learn(spec, options, events)
-    found = _judged(done.spec, done.path, str(here))
+    with joined(choose_device(how.device), how.patience) as here:
+        if here.type == "cpu":
+            keep_freed_memory()
+        events = EventLog()
+        for listener in listeners:
+            events.listen(listener)
+        events.emit(Planned(trainings={spec.digest(): spec.steps}))
+        # A twentieth of the way is the most that Ctrl-C or a crash can cost.
+        options = TrainingOptions(
+            store=out / "store", device=here, checkpoint_every=max(1, min(100, spec.steps // 20)),
+            compile=here.type == "cuda", label=spec.task.kind, probe=look_of(spec, events), shard=how.shard,
+            patience=how.patience,
+        )  # fmt: skip
+        done = learn(spec, options, events)
+        found = from_first(_judged(done.spec, done.path, str(here)) if world().is_first else None)
+    assert found is not None, "the first process judges"
     return TrainedModel(
         spec, done.path, done.history, done.seconds, done.reused,
         found.parameters, found.held_out, found.floor, found.solve,
@@ -168,13 +194,16 @@ def _judged(spec: TrainingSpec, folder: Path, device: str) -> _Judgement:
     """Mean loss on fresh sequences (of a text: on its held-out part) where the model was to learn, and the floor there."""
     import torch
 
+    from glassworks.models.folders import check_folder
     from glassworks.models.quiet import quiet_bars
     from glassworks.models.spec import TransformerSpec, VectorSpec
     from glassworks.tensors.seeds import Seed
     from glassworks.training.building import model_class
-    from glassworks.training.loop import CPU_TOKENS
+    from glassworks.training.gradients import CPU_TOKENS
     from glassworks.training.objectives import objective_of
 
+    # Found in the store it may have been damaged since, which the library tells in its own words.
+    check_folder(folder)
     with quiet_bars():
         model: Any = model_class(spec).from_pretrained(folder)
     model.eval()
@@ -225,6 +254,8 @@ def _with_cure(problem: Diverged, command: Train, spec: TrainingSpec) -> Diverge
     """The same error with a command that would likely not meet it."""
     kept = [word for word in command.settings if not word.startswith(("rate=", "optimiser.rate="))]
     out = [] if command.out == "." else ["--out", command.out]
+    out += [] if command.launch == 1 else ["--launch", str(command.launch)]
+    out += ["--shard"] if command.shard else []
     cure = ["glassworks", "train", command.task, *kept, f"rate={spec.optimiser.rate / 10:g}", *out]
     return Diverged(problem.what, given=problem.given, right=problem.right, next_command=shlex.join(cure))
 

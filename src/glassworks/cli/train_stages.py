@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import shlex
-import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glassworks.cli.live import shown
 from glassworks.cli.options_train import Train
-from glassworks.cli.reproduce import typed_command
-from glassworks.cli.speak import duration_words, new_table, print_json, remarks, results
+from glassworks.cli.processes import started, tell_how_to_go_on
+from glassworks.cli.speak import duration_words, new_table, print_json, results
 from glassworks.core.events import EventLog, Listener
 from glassworks.core.text import Text, say
 
@@ -33,18 +33,24 @@ _BESIDE = "beside"
 
 def train_stage(command: Train) -> int:
     """Runs a stage, shows it, says where its folder lies; returns 0, or 130 after Ctrl-C with the command that goes on."""
+    from glassworks.tensors.processes import world
     from glassworks.training.stages.recipes import stage_of
 
     words = [word for word in command.settings if not word.startswith(f"{_BESIDE}=")]
     asked = [word.partition("=")[2] for word in command.settings if word.startswith(f"{_BESIDE}=")]
     spec = stage_of(command.task, words, command.preset, command.start)
+    # One that is found needs no processes, and one that cannot be is refused before they start.
+    if not (command.launch > 1 and _is_finished(spec, command)) and (code := started(command)) is not None:
+        return code
+    is_first = world().is_first
     try:
-        with shown(f"glassworks train {spec.kind}") as listener:
-            done = staged(spec, command, (listener,))
+        with shown(f"glassworks train {spec.kind}") if is_first else nullcontext() as listener:
+            done = staged(spec, command, () if listener is None else (listener,))
     except KeyboardInterrupt:
-        remarks().print(str(say("Stopped. What is finished is kept. Go on with:")))
-        print(f"  {typed_command(sys.argv[1:])}", file=sys.stderr)
+        tell_how_to_go_on(command)
         return 130
+    if not is_first:
+        return 0
     others = _beside(spec, done, ",".join(asked)) if asked else {}
     _show(spec, done, others, as_json=command.json)
     return 0
@@ -53,6 +59,7 @@ def train_stage(command: Train) -> int:
 def staged(spec: StageSpec, command: Train, listeners: tuple[Listener, ...] = ()) -> StageDone:
     """Runs the stage of a spec below `out`/store, or finds the equal one that lies there."""
     from glassworks.tensors.devices import choose_device
+    from glassworks.tensors.processes import joined
     from glassworks.training.stages.base import LearningSpec, StageOptions, run_stage
 
     if command.track is not None:
@@ -67,9 +74,19 @@ def staged(spec: StageSpec, command: Train, listeners: tuple[Listener, ...] = ()
     # A twentieth of the way is the most that Ctrl-C or a crash can cost.
     options = StageOptions(
         store=Path(command.out) / "store", device=here, checkpoint_every=max(1, min(100, steps // 20)),
-        compile=here.type == "cuda", track=command.track, any_start=command.any_start,
+        compile=here.type == "cuda", track=command.track, any_start=command.any_start, shard=command.shard,
     )  # fmt: skip
-    return run_stage(spec, options, events)
+    with joined(here, command.patience):
+        return run_stage(spec, options, events)
+
+
+def _is_finished(spec: StageSpec, command: Train) -> bool:
+    """Whether an equal stage lies in the store; InvalidInput for a start that lacks what comes before."""
+    from glassworks.training.stages.base import check_start, stage_file
+    from glassworks.training.stages.folder import DONE
+
+    check_start(spec, any_start=command.any_start)
+    return (Path(command.out) / "store" / stage_file(spec).digest / DONE).is_file()
 
 
 def _beside(spec: StageSpec, done: StageDone, named: str) -> dict[str, Spelled]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from glassworks.core.events import (
     Event,
+    JobDone,
     Judged,
     Listener,
     Measured,
@@ -55,6 +56,7 @@ class Watch:
         self.planned: dict[str, int] = {}
         self.done: dict[str, int] = {}
         self.current: Curves | None = None
+        self.running: dict[str, Curves] = {}
         self.progress: Progressed | None = None
         self.finished: list[Finished] = []
         self.measured: list[str] = []
@@ -82,6 +84,8 @@ class Watch:
                 self._step(event)
             case TrainingDone():
                 self._end(event)
+            case JobDone():
+                self._found(event)
             case Measured(name=name):
                 self.measured.append(name)
                 self.progress = None
@@ -134,7 +138,7 @@ class Watch:
         self.planned.setdefault(event.digest, event.steps)
         self.done[event.digest] = event.first_step
         self.progress = None
-        self.current = Curves(event.label, event.steps, event.first_step)
+        self.current = self.running[event.digest] = Curves(event.label, event.steps, event.first_step)
         if self._first_work is None:
             self._first_work = self._clock()
 
@@ -142,6 +146,8 @@ class Watch:
         # Events name the step they belong to, counted from 0; what is done is one more.
         self._worked_steps += max(event.step + 1 - self.done.get(event.digest, 0), 0)
         self.done[event.digest] = event.step + 1
+        # Several may be under way at a time, each in a process of its own.
+        self.current = self.running.get(event.digest, self.current)
         if self.current is None:
             return
         self.current.step, self.current.loss = event.step + 1, event.loss
@@ -151,6 +157,14 @@ class Watch:
     def _end(self, event: TrainingDone) -> None:
         is_new = self.done.get(event.digest, 0) < self.planned.get(event.digest, 0) or not event.reused
         self.done[event.digest] = self.planned.get(event.digest, 0)
-        accuracy = float("nan") if self.current is None or event.reused else self.current.last("accuracy/in_context")
+        ended = self.running.pop(event.digest, self.current)
+        accuracy = float("nan") if ended is None or event.reused else ended.last("accuracy/in_context")
         if is_new:
             self.finished.append(Finished(event.label, event.seconds, event.reused, accuracy))
+
+    def _found(self, event: JobDone) -> None:
+        """A training that another run did: of one's own, its last event told."""
+        self.running.pop(event.job, None)
+        if event.found and event.job in self.planned:
+            self.done[event.job] = self.planned[event.job]
+            self.finished.append(Finished(event.label, 0.0, True, float("nan")))

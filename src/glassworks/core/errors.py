@@ -83,8 +83,21 @@ class Diverged(GlassworksError):
     """Training met NaN or infinity; names step and cause, the last good state is kept."""
 
 
+class ProcessLost(GlassworksError):
+    """One of several processes of a training ended before the others, or did not answer in time."""
+
+
 class Unavailable(GlassworksError):
     """A device, library or feature that this machine does not have."""
+
+
+class JobsFailed(GlassworksError):
+    """Jobs that workers gave up after every attempt; all others are done and kept."""
+
+    def __init__(self, what: Text, *, failures: Iterable[tuple[str, Text, str | None]], right: Text | None) -> None:
+        super().__init__(what, right=right)
+        self.failures = list(failures)
+        """Of each: the job's name, what went wrong in its last attempt, and the file with what it printed."""
 
 
 def known_names(given: str, known: Iterable[str]) -> Text:

@@ -123,8 +123,42 @@ class Judged(Event, frozen=True):
     verdict: str
 
 
+class JobStarted(Event, frozen=True):
+    """A worker began a job that others could do as well; attempts are counted from 1."""
+
+    kind: Literal["job_started"] = "job_started"
+    job: str
+    label: str
+    attempt: int
+    worker: int
+    machine: str
+
+
+class JobFailed(Event, frozen=True):
+    """An attempt at a job failed, or its worker died; `again` says that there will be another. `log` is what it printed."""
+
+    kind: Literal["job_failed"] = "job_failed"
+    job: str
+    label: str
+    attempt: int
+    reason: str
+    log: str
+    again: bool
+
+
+class JobDone(Event, frozen=True):
+    """The result of a job is on disk, after `attempts` of this run; `found` says that another run made it."""
+
+    kind: Literal["job_done"] = "job_done"
+    job: str
+    label: str
+    seconds: float
+    attempts: int
+    found: bool
+
+
 class RunDone(Event, frozen=True):
-    """A run ended; its report is written."""
+    """A run ended; all that it found is written. The report of a sweep follows."""
 
     kind: Literal["run_done"] = "run_done"
     seconds: float
@@ -142,6 +176,9 @@ AnyEvent = Annotated[
     | Progressed
     | Measured
     | Judged
+    | JobStarted
+    | JobFailed
+    | JobDone
     | RunDone,
     Field(discriminator="kind"),
 ]

@@ -7,6 +7,7 @@ damage can be named.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.metadata
 import os
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from glassworks.core.errors import InvalidInput, NotFound, RunBusy
+from glassworks.core.errors import InvalidInput, NotFound, RunBusy, Unavailable
 from glassworks.core.events import EventLog
 from glassworks.core.files import read_json, write_bytes, write_json, writing
 from glassworks.core.spec import Spec
@@ -27,6 +28,8 @@ from glassworks.core.text import Text, say
 
 FORMAT = 1
 _UNLISTED = {"manifest.json", "events.jsonl", "lock"}
+# What the system answers while another process has a lock.
+_HELD = frozenset({errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK})
 
 
 @dataclass(frozen=True)
@@ -179,25 +182,43 @@ def list_runs(root: Path) -> list[RunFolder]:
 @contextmanager
 def lock_folder(path: Path) -> Generator[None, None, None]:
     """An advisory lock on a folder that dies with its process, so that no stale lock is ever left."""
-    import fcntl
-
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
         handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.read(handle, 32).decode(errors="replace").strip()
+        if not _is_taken(handle, path):
+            holder = os.read(handle, 300).decode(errors="replace").strip()
             raise RunBusy(
                 say("process {holder} is working on {path}", holder=holder or "?", path=str(path)),
                 right=say("wait for it, stop it, or give another --out"),
-            ) from None
-        os.truncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
+            )
+        with writing(path):
+            os.truncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()} ({platform.node()})".encode(), 0)
         yield
     finally:
         os.close(handle)
+
+
+def _is_taken(handle: int, path: Path) -> bool:
+    """Whether the lock is ours now. Raises Unavailable where the file system has no locks at all."""
+    import fcntl
+
+    reason = ""
+    # Some network file systems know one kind of lock only.
+    for lock in (fcntl.flock, fcntl.lockf):
+        try:
+            lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as problem:
+            if problem.errno in _HELD:
+                return False
+            reason = os.strerror(problem.errno or 0)
+        else:
+            return True
+    raise Unavailable(
+        say("the file system of {path} has no locks: {reason}", path=str(path), reason=reason),
+        right=say("a folder on a file system with locks as --out, or this one mounted with them (Lustre: -o flock)"),
+    )
 
 
 def sha256_of(path: Path) -> str:

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from glassworks.core.errors import BrokenFile, InvalidInput, NotFound
+from glassworks.core.reading import read_bytes
 from glassworks.core.text import say
 from glassworks.models.gallery import home
+
+# Bytes of a text that is spelled as a whole; its tokens take a hundred times as many.
+LARGEST_TEXT = 1 << 26
 
 
 def data_folders() -> tuple[Path, ...]:
@@ -51,7 +55,7 @@ def read_text(path: Path) -> str:
     if not path.is_file():
         raise NotFound(say("{path} is not there", path=str(path)), right=say("a text file in UTF-8"))
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path, LARGEST_TEXT).decode("utf-8")
     except UnicodeDecodeError:
         raise BrokenFile(say("{path} is no text in UTF-8", path=str(path))) from None
     if not text.strip():

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from glassworks.anatomy import Alphabet, Subject
+from glassworks.anatomy.told import spelling
 from glassworks.core.errors import InvalidInput, UnknownName
 from glassworks.core.text import Text, say
 from glassworks.evaluation.items import Item
@@ -115,7 +116,8 @@ def require_head(subject: Subject) -> None:
 def _of_tokenizer(tokenizer: PreTrainedTokenizerBase, first_token: str) -> Spelling:
     def plain(text: str) -> list[int]:
         # Long texts are cut into windows later; the library's warning about them would be wrong.
-        return list(tokenizer.encode(text, add_special_tokens=False, verbose=False))
+        with spelling(text):
+            return list(tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
     front, back = _around(tokenizer)
     # A tokenizer may have no such token; the library's types allow for lists, which no one token is.

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 Label = int | float | str
 
 
+# Rows of a table that are made together; longer ones are written part by part.
+MOST_AT_ONCE = 200_000
+
+
 @dataclass(frozen=True, eq=False)
 class Measurement:
     """Numbers with names: `values` has one axis per entry of `dims`, labelled by `coords`.
@@ -121,6 +125,10 @@ def save_table(measurements: Iterable[Measurement], path: Path) -> None:
     import pandas as pd
 
     measurements = list(measurements)
+    if path.suffix == ".parquet" and len(measurements) == 1 and measurements[0].values.size > MOST_AT_ONCE:
+        write_atomically(path, lambda temporary: _write_in_parts(measurements[0], temporary))
+        _write_meanings(measurements, path)
+        return
     frame = pd.concat([m.to_pandas() for m in measurements], ignore_index=True) if measurements else pd.DataFrame()
     for name in frame.columns.drop("value", errors="ignore"):
         frame[name] = _whole(frame[name])
@@ -137,6 +145,10 @@ def save_table(measurements: Iterable[Measurement], path: Path) -> None:
             say("a table cannot be written as {suffix}", suffix=path.suffix or "-"),
             right=say(".csv or .parquet"),
         )
+    _write_meanings(measurements, path)
+
+
+def _write_meanings(measurements: Sequence[Measurement], path: Path) -> None:
     meanings = {
         "metric": "name of the measurement",
         "value": "the number, in `unit`",
@@ -145,6 +157,29 @@ def save_table(measurements: Iterable[Measurement], path: Path) -> None:
     for m in measurements:
         meanings |= dict(m.columns)
     write_json(path.with_name(path.name + ".columns.json"), meanings)
+
+
+def _write_in_parts(measurement: Measurement, path: Path) -> None:
+    """A long table as Parquet, some rows at a time: a frame of it all would take hundreds of bytes for each row."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    labels = {dim: pa.array(_alike(measurement.coords[dim])) for dim in measurement.dims}
+    fields = [(dim, found.type) for dim, found in labels.items()]
+    schema = pa.schema([*fields, ("metric", pa.string()), ("value", pa.float64()), ("unit", pa.string())])
+    values = measurement.values.ravel()
+    with pq.ParquetWriter(path, schema) as writer:
+        for start in range(0, values.size, MOST_AT_ONCE):
+            part = values[start : start + MOST_AT_ONCE]
+            places = np.unravel_index(np.arange(start, start + len(part)), measurement.values.shape)
+            columns = [labels[dim].take(pa.array(place)) for dim, place in zip(measurement.dims, places, strict=True)]
+            constant = [pa.array([word]).take(pa.array(np.zeros(len(part), np.int64))) for word in (measurement.name, measurement.unit)]  # fmt: skip
+            writer.write_table(pa.table([*columns, constant[0], pa.array(part), constant[1]], schema=schema))
+
+
+def _alike(labels: Sequence[Label]) -> list[Label]:
+    """Labels of one type: Parquet wants one, and some columns hold numbers beside a word."""
+    return list(labels) if len({type(label) for label in labels}) == 1 else [str(label) for label in labels]
 
 
 def _whole(column: Any) -> Any:

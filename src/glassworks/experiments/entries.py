@@ -12,7 +12,11 @@ from glassworks.core.runs import RunFolder
 from glassworks.core.text import Text, say
 from glassworks.evidence.claims import Outcome, Verdict
 from glassworks.experiments.finding import reason_of, settings_of, verdicts_of
+from glassworks.experiments.variants import VARIANTS
 from glassworks.surgery.choice import SWEEP
+
+# What stands in the column of an experiment's scale.
+_ABOUT = {SWEEP: "model", VARIANTS: "task"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Entry:
             age = time.time() - max(path.stat().st_mtime for path in run.path.iterdir())
             # A sweep has a model where an experiment has a scale, and benchmarks where that has studies.
             settings = settings_of(run)
-            scale = str(settings.get("model" if run.experiment == SWEEP else "scale", "–"))
+            scale = str(settings.get(_ABOUT.get(run.experiment, "scale"), "–"))
             studies, verdicts = _studies_of(run), verdicts_of(run)
             return cls(run.path, run.experiment, scale, studies, verdicts, size, age, run.has("manifest.json"))
         except Exception as problem:  # whatever one folder holds, the others are still to be listed
@@ -72,6 +76,8 @@ class Entry:
 def _studies_of(run: RunFolder) -> tuple[str, ...]:
     if run.experiment == SWEEP:
         return tuple(str(one["name"]) for one in run.read_json("benchmarks.json")) if run.has("benchmarks.json") else ()
+    if run.experiment == VARIANTS:
+        return tuple(map(str, settings_of(run).get("names", ())))
     found = run.read_json("studies.json") if run.has("studies.json") else {}
     if not isinstance(found, dict):
         raise BrokenFile(say("{path} names no studies", path=str(run.path / "studies.json")))

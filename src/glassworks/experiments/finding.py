@@ -14,11 +14,13 @@ from glassworks.core.text import Text, say
 from glassworks.evidence.claims import Verdict
 from glassworks.experiments import EXPERIMENTS
 from glassworks.experiments.base import Experiment
+from glassworks.experiments.variants import VARIANTS, VariantsSpec
 from glassworks.surgery.choice import SWEEP, SweepSpec
 
-# What lies in a folder `runs`: runs of experiments, and sweeps.
-KINDS = (*EXPERIMENTS.kinds, SWEEP)
+# What lies in a folder `runs`: runs of experiments, sweeps, and varied trainings.
+KINDS = (*EXPERIMENTS.kinds, SWEEP, VARIANTS)
 _SHORTEST_DIGEST = 4
+_VERBS = {SWEEP: "sweep MODEL", VARIANTS: "train bigram --vary seed=0,1,2"}
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 
 
@@ -32,7 +34,7 @@ def find_run(given: str, out: Path) -> RunFolder:
     if given in KINDS:
         here = [run for run in here if run.path.parent.name == given][:1]
         if not here:
-            verb = "sweep MODEL" if given == SWEEP else f"reproduce {given}"
+            verb = _VERBS.get(given, f"reproduce {given}")
             raise NotFound(
                 say("no run of {experiment} in {folder}", experiment=given, folder=str(out / "runs")),
                 next_command=f"glassworks {verb}{out_flag(out)}",
@@ -67,6 +69,12 @@ def experiment_of(run: RunFolder) -> Experiment:
         raise InvalidInput(
             say("{path} holds a sweep of plans, and no trained model", path=str(run.path)),
             right=say("the run of an experiment"),
+            next_command=f"glassworks runs show {shlex.quote(str(run.path))}",
+        )
+    if run.experiment == VARIANTS:
+        raise InvalidInput(
+            say("{path} holds the table of varied trainings; their models lie in the store", path=str(run.path)),
+            right=say("the folder of one of its rows"),
             next_command=f"glassworks runs show {shlex.quote(str(run.path))}",
         )
     return EXPERIMENTS.parse({"kind": run.experiment} | settings_of(run))
@@ -131,6 +139,12 @@ def deletable(run: RunFolder) -> Path:
 def _own_digest(run: RunFolder) -> str | None:
     """The digest of a run's settings; None where this version cannot read them."""
     try:
-        return SweepSpec.parse(settings_of(run)).digest() if run.experiment == SWEEP else experiment_of(run).digest()
+        match run.experiment:
+            case "sweep":
+                return SweepSpec.parse(settings_of(run)).digest()
+            case "variants":
+                return VariantsSpec.parse(settings_of(run)).digest()
+            case _:
+                return experiment_of(run).digest()
     except GlassworksError:
         return None

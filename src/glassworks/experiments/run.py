@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from glassworks.core.errors import InvalidInput, UnknownName
-from glassworks.core.events import Judged, Listener, Measured, Planned, RunDone, RunStarted
+from glassworks.core.events import EventLog, Judged, Listener, Measured, Planned, RunDone, RunStarted
 from glassworks.core.runs import RunFolder
 from glassworks.core.text import say
 from glassworks.evidence.claims import Evidence, Verdict, judge
 from glassworks.evidence.measurements import Measurement, load_measurements, save_measurements, save_table
+from glassworks.executors import WORK, Executor
 from glassworks.experiments.base import Bench, Experiment
+from glassworks.experiments.elsewhere import training_jobs
 from glassworks.experiments.pages import write_report
 
 if TYPE_CHECKING:
-    from glassworks.training.loop import Trained
+    import torch
+
+    from glassworks.training.loop import Trained, TrainingOptions
     from glassworks.training.spec import TrainingSpec
 
 
@@ -31,6 +35,8 @@ class RunOptions:
     device: str = "auto"
     listeners: tuple[Listener, ...] = ()
     command: str = ""
+    executor: Executor | None = None
+    """Who trains; this process, one training after the other, unless given."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +113,16 @@ def _run_studies(experiment: Experiment, names: Sequence[str], run: RunFolder, o
     specs = {spec.digest(): spec for plan in plans.values() for spec in plan.values()}
     run.events.emit(Planned(trainings={digest: spec.steps for digest, spec in specs.items()}))
     store = options.out / "store"
+    if options.executor is not None:
+        # What follows finds all of them in the store.
+        jobs = training_jobs(experiment, plans, store, options.device)
+        options.executor.run(jobs, options.out / WORK, run.events)
+    # Of what an executor did, all was told.
+    events = run.events if options.executor is None else EventLog()
     for name in names:
         begun = time.perf_counter()
         trained = {
-            label: _train(experiment, spec, f"{name}: {label}", store, device, run)
+            label: _train(spec, training_options(experiment, spec, f"{name}: {label}", store, device), events)
             for label, spec in plans[name].items()
         }
         found = experiment.measure(name, Bench(trained, store, device, run.events, name))
@@ -129,13 +141,21 @@ def _device_name(request: str) -> str:
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
-def _train(experiment: Experiment, spec: TrainingSpec, label: str, store: Path, device: Any, run: RunFolder) -> Trained:
-    from glassworks.training.loop import TrainingOptions, train
+def training_options(
+    experiment: Experiment, spec: TrainingSpec, label: str, store: Path, device: torch.device
+) -> TrainingOptions:
+    """How a training of an experiment is run, whoever runs it."""
+    from glassworks.training.loop import TrainingOptions
 
-    options = TrainingOptions(
+    return TrainingOptions(
         store=store, device=device, compile=device.type == "cuda", probe=experiment.probe(spec), label=label
     )
-    return train(spec, options, run.events)
+
+
+def _train(spec: TrainingSpec, options: TrainingOptions, events: EventLog) -> Trained:
+    from glassworks.training.loop import train
+
+    return train(spec, options, events)
 
 
 def _keep(run: RunFolder, study: str, found: Sequence[Measurement], seconds: float) -> None:
@@ -156,8 +176,9 @@ def _conclude(experiment: Experiment, run: RunFolder, started: float) -> Outcome
     figures = redraw(experiment, run, measurements)
     write_report(experiment, run, verdicts, figures)
     seconds = time.perf_counter() - started
-    run.events.emit(RunDone(seconds=seconds))
+    # Told last: whoever hears of it finds a whole run, also after a kill.
     run.seal()
+    run.events.emit(RunDone(seconds=seconds))
     return Outcome(run, tuple(verdicts), seconds, measurements)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glassworks.anatomy.capture import Activations, capture
+from glassworks.anatomy.kept import KeptActivations
 from glassworks.anatomy.places import Anatomy, LayerPlaces
 from glassworks.anatomy.sites import Site
 from glassworks.anatomy.subject import Prompt, Subject
@@ -96,6 +97,21 @@ class Instrument(Spec):
         fold = self.fold(subject)
         assert fold is not None, f"{type(self).__name__} defines neither read nor fold"
         gather(fold, self.sites(subject.anatomy), subject, batch, activations)
+        return fold.measurement()
+
+    def read_kept(self, subject: Subject, kept: KeptActivations) -> Measurement:
+        """The numbers from activations on the disk, some documents at a time; the model does not run.
+
+        Raises InvalidInput for an instrument that reads one batch as a whole, and for a site that was not kept.
+        """
+        fold = self.fold(subject)
+        if fold is None:
+            raise InvalidInput(
+                say("{instrument} reads one batch as a whole, not activations of many documents", instrument=self.kind),
+                right=say("an instrument that gathers, such as linear_probe, similarity or tuned_lens"),
+            )
+        for seen in kept.pieces(subject, PIECE_TOKENS, tuple(site.name for site in self.sites(subject.anatomy))):
+            fold.add(seen.batch, seen)
         return fold.measurement()
 
     def draw(self, measurement: Measurement) -> Figure:

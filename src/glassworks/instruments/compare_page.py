@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from glassworks.anatomy.offloaded import format_of
 from glassworks.anatomy.places import layer_count
 from glassworks.anatomy.tokens import token_count
 from glassworks.core.text import Text, say
@@ -223,7 +224,7 @@ def _models(found: Comparison) -> Section:
 
 def _model_rows(found: Comparison, side: int) -> list[tuple[Text, str]]:
     subject = found.pair.subjects[side]
-    dtype = str(next(subject.model.parameters()).dtype).removeprefix("torch.")
+    dtype = format_of(subject.model)
     return [
         (say("model"), f"{subject.origin.name} ({type(subject.model).__name__})"),
         (say("source"), subject.origin.source or "–"),

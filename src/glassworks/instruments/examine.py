@@ -13,6 +13,7 @@ import torch
 
 from glassworks.anatomy.calls import not_finite
 from glassworks.anatomy.fidelity import Fidelity
+from glassworks.anatomy.kept import KeptActivations
 from glassworks.anatomy.subject import Prompt, Subject
 from glassworks.anatomy.tokens import TokenBatch
 from glassworks.core.errors import GlassworksError
@@ -102,7 +103,7 @@ class Examination(Findings):
 
 def examine(
     subject: Subject,
-    prompt: Prompt,
+    prompt: Prompt | KeptActivations,
     instruments: Sequence[Instrument] = (),
     *,
     seed: int = 0,
@@ -113,17 +114,23 @@ def examine(
 
     Of several texts those that show one sequence show the first; the others gather over all. The decoder of an
     encoder-decoder reads what the model itself writes. An instrument named by the caller raises what stands in its
-    way; one chosen here is skipped, and its reason kept. `tell` hears what is being done.
+    way; one chosen here is skipped, and its reason kept. `tell` hears what is being done. Of activations on the disk
+    (`keep_activations`) the instruments that gather read what is there; ablation, which runs the model over everything
+    once for each layer, is then left out unless it is named.
     """
     started = time.perf_counter()
-    batch = batch_of(subject, prompt)
+    kept = prompt if isinstance(prompt, KeptActivations) else None
+    batch = prompt.batch if isinstance(prompt, KeptActivations) else batch_of(subject, prompt)
+    batch = replace(batch, labels=subject.labels(batch.ids[0][batch.real[0]].tolist())) if kept else batch
     say_so = tell or (lambda _: None)
     say_so(say("comparing with the untouched model"))
     fidelity = Fidelity.check(subject, next(pieces(batch, PIECE_TOKENS)))
     if not math.isfinite(fidelity.logit_difference):
         raise not_finite(subject.model)
     chosen = named_apart(instruments or standard_instruments(subject, seed, texts=len(batch.ids)))
-    visit = Visit(subject, batch, chosen)
+    if kept is not None and not instruments:
+        chosen = {name: one for name, one in chosen.items() if not isinstance(one, Ablation)}
+    visit = Visit(subject, batch, chosen, kept)
     visit.read(say_so)
     if instruments and visit.skipped:
         raise next(iter(visit.skipped.values()))

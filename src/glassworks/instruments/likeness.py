@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from glassworks.anatomy.offloaded import weight_at
 from glassworks.anatomy.places import Anatomy
 from glassworks.core.errors import InvalidInput
 from glassworks.core.text import Text, say
@@ -164,7 +165,7 @@ def weight_change(pair: Pair) -> Reading:
         )
     sums = _Sums(pair.subjects[0].anatomy)
     for name in shared:
-        sums.add(name, first[name], second[name])
+        sums.add(name, *(weight_at(subject.model, name) for subject in pair.subjects))
     left = len(first) + len(second) - 2 * len(shared)
     note = say("{count} parameter tensors are in one model only, or of another shape, and left out.", count=left)
     measurement = sums.measurement((note,) if left else ())
@@ -178,7 +179,7 @@ class _Sums:
         self._anatomy = anatomy
         self._sums: dict[tuple[str, str], Float[np.ndarray, " sum"]] = {}
 
-    def add(self, name: str, old: nn.Parameter, new: nn.Parameter) -> None:
+    def add(self, name: str, old: Tensor, new: Tensor) -> None:
         """Takes in one parameter tensor."""
         before = old.detach().cpu().double()
         change = new.detach().cpu().double() - before

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from glassworks.anatomy.fidelity import Fidelity
+from glassworks.anatomy.offloaded import format_of
 from glassworks.anatomy.subject import Subject
 from glassworks.anatomy.tokens import TokenBatch
 from glassworks.core.text import Text, say
@@ -55,7 +56,7 @@ def check_value(value: float, remark: Text | None) -> Text | str:
 def passport_of(subject: Subject, environment: Mapping[str, Any], seed: int) -> tuple[Row, ...]:
     """What the model is and what it ran on; `environment` as `describe_environment` gives it."""
     packages: Mapping[str, Any] = environment["packages"]
-    dtype = str(next(subject.model.parameters()).dtype).removeprefix("torch.")
+    dtype = format_of(subject.model)
     rows = [
         Row(say("model"), f"{subject.origin.name} ({type(subject.model).__name__})"),
         Row(say("source"), subject.origin.source or "–"),

@@ -13,7 +13,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from glassworks.anatomy.subject import Subject
-from glassworks.core.errors import BrokenFile, InvalidInput, NotFound
+from glassworks.core.errors import BrokenFile, InvalidInput
+from glassworks.core.reading import read_bytes
 from glassworks.core.text import Text, say
 from glassworks.instruments.states import States
 from glassworks.tensors.seeds import Seed
@@ -81,10 +82,8 @@ def read_labelled(path: Path, most: int, seed: Seed) -> LabelledTexts:
     "label" (.jsonl). Raises NotFound, BrokenFile with the line, or InvalidInput for fewer than two labels.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise NotFound(say("{path} is not there", path=str(path))) from None
-    except (OSError, UnicodeDecodeError) as problem:
+        lines = read_bytes(path).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as problem:
         raise BrokenFile(say("{path} cannot be read as text: {reason}", path=str(path), reason=str(problem))) from None
     pairs = [_pair(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if pairs and pairs[0][1].lower() == "label":

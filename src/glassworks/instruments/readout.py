@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from glassworks.anatomy.calls import stream_of
+from glassworks.anatomy.offloaded import matrix_of, resident
 from glassworks.anatomy.places import module_at
 from glassworks.anatomy.subject import Subject
 from glassworks.core.errors import InvalidInput
@@ -38,15 +39,15 @@ class Readout:
         for path in anatomy.readout:
             if path == anatomy.head and anatomy.head_scale != 1.0:
                 modules.append(_Scale(anatomy.head_scale))
-            modules.append(module_at(model, path))
+            modules.append(resident(module_at(model, path)))
         if any(p.dtype not in (torch.float32, torch.float64) for module in modules for p in module.parameters()):
             modules = [copy.deepcopy(module).float() for module in modules]
         first = next((p for module in modules for p in module.parameters()), None)
         dtype = torch.float32 if first is None else first.dtype
         device = subject.device if first is None else first.device
         if anatomy.tied_head:
-            table = next(p for p in module_at(model, anatomy.embedding).parameters() if p.ndim == 2)
-            return cls(tuple(modules), table.detach().to(device, dtype), None, dtype, device)
+            table = matrix_of(module_at(model, anatomy.embedding))
+            return cls(tuple(modules), table.to(device, dtype), None, dtype, device)
         match modules:
             case [*before, nn.Linear() as head]:
                 offset = None if head.bias is None else head.bias.detach()  # pyright: ignore[reportUnnecessaryComparison] - torch's stub forgets bias=False

@@ -47,7 +47,7 @@ class Row:
 def replaced_logits(
     subject: Subject, batch: TokenBatch, rows: Sequence[Row]
 ) -> Iterator[Float[Tensor, "position vocabulary"]]:
-    """The logits of each row, in order; a row costs one sequence of a pass, and its memory is freed in turn."""
+    """The logits of each row, in order; a row costs one sequence of a pass, and those of one pass are gone before the next."""
     together = rows_together(subject, batch)
     for first in range(0, len(rows), together):
         chunk = rows[first : first + together]
@@ -57,8 +57,10 @@ def replaced_logits(
                 changes.setdefault(change.site, []).append((number, change))
         edits: Mapping[SiteName, Edit] = {site.name: partial(_put, own) for site, own in changes.items()}
         with torch.no_grad(), edited(subject, edits):
-            logits = subject.forward(sequences_of(batch, [row.sequence for row in chunk]))
-        yield from logits
+            logits = list(subject.forward(sequences_of(batch, [row.sequence for row in chunk])))
+        # Copies, one at a time: whoever still looks at the last row would hold the whole pass while the next one runs.
+        while logits:
+            yield logits.pop(0).clone()
 
 
 def rows_together(subject: Subject, batch: TokenBatch) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from glassworks.anatomy.capture import Activations, capture
+from glassworks.anatomy.kept import KeptActivations
 from glassworks.anatomy.sites import Site
 from glassworks.anatomy.subject import Subject
 from glassworks.anatomy.tokens import TokenBatch
@@ -22,11 +23,18 @@ class Visit:
     """Reads instruments from a shared pass over the pieces of a batch.
 
     Those that gather see every piece; those that show one sequence the first piece, where it holds that
-    sequence; the others read the batch themselves if it has more than one.
+    sequence; the others read the batch themselves if it has more than one. What `kept` holds is read from the disk, and
+    the model runs over later pieces only for what is not there.
     """
 
-    def __init__(self, subject: Subject, batch: TokenBatch, instruments: Mapping[str, Instrument]) -> None:
-        self._subject, self._batch, self._instruments = subject, batch, instruments
+    def __init__(
+        self,
+        subject: Subject,
+        batch: TokenBatch,
+        instruments: Mapping[str, Instrument],
+        kept: KeptActivations | None = None,
+    ) -> None:
+        self._subject, self._batch, self._instruments, self._kept = subject, batch, instruments, kept
         self.measurements: dict[str, Measurement] = {}
         self.skipped: dict[str, GlassworksError] = {}
         self._folds: dict[str, Fold] = {}
@@ -60,15 +68,32 @@ class Visit:
         """The shared pass: all sites of the first piece, of later ones only what is gathered."""
         count = len(self._batch.ids)
         done = 0
+        stored = self._stored()
         for number, piece in enumerate(pieces(self._batch, base.PIECE_TOKENS)):
             tell(say("reading texts ({done} of {all})", done=done, all=count))
             done += len(piece.ids)
-            wanted = self._sites if number == 0 else self._folds
+            wanted = self._sites if number == 0 else [name for name in self._folds if name not in stored]
+            if not wanted:
+                break
             seen = capture(self._subject, piece, _union([self._sites[name] for name in wanted]))
             if number == 0:
                 self._first, self._seen = piece, seen
-            for fold in self._folds.values():
-                fold.add(piece, seen)
+            for name, fold in self._folds.items():
+                if name not in stored:
+                    fold.add(piece, seen)
+        if self._kept is not None and stored:
+            tell(say("reading what was kept in {folder}", folder=str(self._kept.folder)))
+            names = tuple(site.name for site in _union([self._sites[name] for name in stored]))
+            for seen in self._kept.pieces(self._subject, base.PIECE_TOKENS, names):
+                for name in stored:
+                    self._folds[name].add(seen.batch, seen)
+
+    def _stored(self) -> list[str]:
+        """The gathering instruments whose sites are all on the disk."""
+        kept = self._kept
+        if kept is None:
+            return []
+        return [name for name in self._folds if all(site.name in kept.sites for site in self._sites[name])]
 
     def _measure(self, name: str) -> None:
         one = self._instruments[name]

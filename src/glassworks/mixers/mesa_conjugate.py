@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from glassworks.mixers.chunks import Due, Gradient, Part, full_precision, gate_gradients, masked, scan, scan_back
 
@@ -138,7 +138,7 @@ def _keep_worse(report: Tensor, other: Tensor) -> None:
 
 
 # A custom operation: when to stop depends on the data, which the compiler of torch cannot trace through.
-@torch.library.custom_op("mesa::conjugate", mutates_args=())
+@library.custom_op("mesa::conjugate", mutates_args=())
 def _forward(given: list[Tensor], shift: Tensor, iterations: int, tolerance: float) -> list[Tensor]:
     part = Part.of(given)
     found = [torch.empty_like(x) for x in _shapes(part)]
@@ -209,7 +209,7 @@ def _adjoint(setting: Setting, x: Tensor, adjoint: Tensor, due: Due) -> tuple[Gr
     return Gradient(adjoint.view_as(part.q), d_k, d_v, d_keep, d_write, first / 2, first_cross), d_shift
 
 
-@torch.library.custom_op("mesa::conjugate_backward", mutates_args=())
+@library.custom_op("mesa::conjugate_backward", mutates_args=())
 def _backward(
     given: list[Tensor], solved: list[Tensor], owed: list[Tensor], iterations: int, tolerance: float
 ) -> list[Tensor]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from glassworks.core.errors import InvalidInput
 from glassworks.core.text import say
@@ -223,7 +223,7 @@ def _adjoint(part: Part, solved: Solved, due: Due, into: Gradient, room: Scratch
 
 # A custom operation, not an autograd function: it asks the data which number format will do, which the compiler of
 # torch cannot trace through, and steps over in one piece this way.
-@torch.library.custom_op("mesa::exact", mutates_args=())
+@library.custom_op("mesa::exact", mutates_args=())
 def _forward(given: list[Tensor]) -> list[Tensor]:
     part = Part.of(given)
     solved = Solved.empty(part)
@@ -244,7 +244,7 @@ def _forward_shapes(given: list[Tensor]) -> list[Tensor]:
     return [*Solved.empty(part).tensors(), torch.empty(len(part.groups()), dtype=torch.bool)]
 
 
-@torch.library.custom_op("mesa::exact_backward", mutates_args=())
+@library.custom_op("mesa::exact_backward", mutates_args=())
 def _backward(given: list[Tensor], left: list[Tensor], owed: list[Tensor]) -> list[Tensor]:
     part, due = Part.of(given), Due(*owed)
     # The outputs themselves are not needed again; what is owed for them has their shape.

@@ -1,7 +1,8 @@
 """Text from any decoder, word by word: by the library's own `generate`, or by the fast decoder where it runs the model."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -26,7 +27,7 @@ from glassworks.models.token_bytes import TokenBytes
 from glassworks.tensors.seeds import Seed
 
 # The library takes what is not said from the model's own habits (generation_config.json). These say that there are none:
-# of any choice of tokens, and of what may be drawn.
+# of any choice of tokens, and of what may be drawn (its own default draws among 50).
 NO_HABITS: Mapping[str, Any] = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
 NO_CUTS: Mapping[str, Any] = {"top_k": 0, "top_p": 1.0, "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0}
 
@@ -157,7 +158,8 @@ class Writer:
         ear = _Ear(teller)
         cache, self._cache = self._known(ids), None
         options: dict[str, Any] = {} if cache is None else {"past_key_values": cache}
-        with torch.no_grad(), torch.random.fork_rng(_own_devices(self.subject.device)), no_word_about_length():
+        alone = torch.random.fork_rng(_own_devices(self.subject.device))
+        with torch.no_grad(), alone, no_word_about_length(), _without_habits(self.model):
             # The library draws from the global generator; it is put back afterwards.
             torch.manual_seed(Seed(choice.seed).value % 2**63)
             made = cast(Any, self.model).generate(
@@ -193,7 +195,6 @@ class Writer:
             **NO_HABITS,
         }
         if choice.is_drawn:
-            # The library's own default draws among 50.
             options |= {
                 **NO_CUTS,
                 "temperature": choice.temperature,
@@ -316,6 +317,18 @@ def longest_of(subject: Subject, model: PreTrainedModel) -> int | None:
     if is_bounded(model):
         return model.config.spec.longest if isinstance(model, GlassworksForCausalLM) else None
     return subject.anatomy.context
+
+
+@contextmanager
+def _without_habits(model: PreTrainedModel) -> Generator[None]:
+    """What is not said the library takes from generation_config.json, which is anyone's file; inside the `with` it is empty."""
+    own: Any = model
+    habits = own.generation_config
+    own.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        own.generation_config = habits
 
 
 def _own_devices(device: torch.device) -> list[int]:

@@ -1,5 +1,6 @@
 """llama2.c checkpoints and their tokenizer files, read into transformers objects."""
 
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,17 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pro
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from glassworks.core.errors import BrokenFile, NotFound
+from glassworks.core.errors import BrokenFile
+from glassworks.core.reading import check_regular, read_bytes
 from glassworks.core.text import Text, say
 
 HEADER = struct.Struct("<7i")
 BYTE_TOKENS = range(3, 259)
 BLANK = "▁"
+# Bytes of the largest checkpoint: twice that of the largest model of this format, of 7 billion weights.
+LARGEST = 1 << 36
+# Characters of the longest piece of a vocabulary; every way to part a piece in two is tried.
+LONGEST_PIECE = 1024
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,12 @@ class Header:
 
 def read_llama2c(path: Path) -> LlamaForCausalLM:
     """The model of a llama2.c `.bin` file (version 0); raises NotFound, or BrokenFile for other content."""
+    check_regular(path)
+    with path.open("rb") as file:
+        header = _header(file.read(HEADER.size), path)
+    # Before a byte of its weights is read.
+    _check_size(path.stat().st_size, header, path)
     blob = _bytes_of(path)
-    header = _header(blob, path)
     arrays = _arrays(blob, header, path)
     config = LlamaConfig(
         vocab_size=header.vocabulary,
@@ -135,13 +145,17 @@ def _header(blob: bytes, path: Path) -> Header:
 
 def _arrays(blob: bytes, header: Header, path: Path) -> dict[str, Tensor]:
     shapes = header.shapes()
-    counts = {name: int(np.prod(shape)) for name, shape in shapes.items()}
-    expected = HEADER.size + 4 * sum(counts.values())
-    if len(blob) != expected:
-        raise _damaged(path, say("it has {size} bytes where {expected} belong", size=len(blob), expected=expected))
+    counts = {name: math.prod(shape) for name, shape in shapes.items()}
+    _check_size(len(blob), header, path)
     numbers = torch.from_numpy(np.frombuffer(blob, "<f4", offset=HEADER.size).copy())
     pieces = numbers.split(list(counts.values()))
     return {name: piece.view(shapes[name]) for name, piece in zip(counts, pieces, strict=True)}
+
+
+def _check_size(size: int, header: Header, path: Path) -> None:
+    expected = HEADER.size + 4 * sum(math.prod(shape) for shape in header.shapes().values())
+    if size != expected:
+        raise _damaged(path, say("it has {size} bytes where {expected} belong", size=size, expected=expected))
 
 
 def _state(arrays: dict[str, Tensor], header: Header) -> dict[str, Tensor]:
@@ -180,6 +194,8 @@ def _pieces(blob: bytes, vocabulary: int, path: Path) -> tuple[list[bytes], list
             place += 8 + length
             if length < 0 or place > len(blob):
                 raise _damaged(path, say("it ends within piece {piece}", piece=len(pieces)))
+            if length > LONGEST_PIECE:
+                raise _damaged(path, say("piece {piece} has {length} bytes", piece=len(pieces), length=length))
             pieces.append(blob[place - length : place])
             scores.append(score)
     except struct.error:
@@ -201,10 +217,7 @@ def _merges(texts: list[str], scores: list[float], ids: dict[str, int]) -> list[
 
 
 def _bytes_of(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise NotFound(say("{path} is not there", path=str(path))) from None
+    return read_bytes(path, LARGEST)
 
 
 def _damaged(path: Path, reason: Text) -> BrokenFile:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from glassworks.anatomy import Alphabet, Origin, Subject
+from glassworks.anatomy.offloaded import is_offloaded, is_packed
 from glassworks.core.errors import BrokenFile, InvalidInput, NotFound
 from glassworks.core.files import read_json
 from glassworks.core.spec import Spec
@@ -20,6 +21,7 @@ from glassworks.models.gallery.readings import read_gguf
 from glassworks.models.hub import GlassworksForCausalLM, no_tokens
 from glassworks.models.llama2c import read_llama2c, tokenizer_beside
 from glassworks.models.min_gpt import read_min_gpt
+from glassworks.models.placement import Placement, notes_on
 from glassworks.models.pretrained import Wanted, packed, pretrained, pretrained_tokenizer
 from glassworks.models.spec import RecurrentMemorySpec
 from glassworks.tensors.devices import choose_device, choose_dtype
@@ -34,7 +36,7 @@ PICKLE_ENDINGS = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 def load(
     source: str | Path | nn.Module,
     *,
-    device: str = "auto",
+    device: str | Placement = "auto",
     dtype: str = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
@@ -42,44 +44,60 @@ def load(
 ) -> Subject:
     """A Subject from a model folder, a gallery or hub name, a llama2.c, minGPT or GGUF file, or a live model.
 
-    Gallery models are not fetched here: `glassworks models get NAME` does that. `world.json` in a folder may hold an alphabet and a task; `world_reader` turns the task into a spec. A
-    live model stays where and as it is unless device or dtype is named. Raises NotFound, BrokenFile or
-    InvalidInput.
+    `device` may be a Placement: parts of the model on several devices or on the disk, matrices packed in eight bits.
+    Gallery models are not fetched here: `glassworks models get NAME` does that. `world.json` in a folder may hold an
+    alphabet and a task; `world_reader` turns the task into a spec. A live model stays where and as it is unless device
+    or dtype is named. Raises NotFound, BrokenFile, InvalidInput, or Unavailable for a library that is not installed.
     """
+    placement = device if isinstance(device, Placement) else Placement(device)
     if isinstance(source, nn.Module):
-        return _live(source, device, dtype)
-    here = choose_device(device)
-    wanted = Wanted(choose_dtype(dtype, here), here, revision, trust_remote_code)
+        return _live(source, placement, dtype)
+    here = choose_device(placement.device)
+    wanted = Wanted(choose_dtype(dtype, here), here, revision, trust_remote_code, placement)
     path = Path(source).expanduser()
     if path.is_dir():
         return _from_folder(path, wanted, world_reader)
     if path.is_file():
         return _from_file(path, wanted)
+    check_name(source)
+    source = str(source)
+    if source.lower() in GALLERY:
+        return _from_gallery(GALLERY[source.lower()], wanted)
+    return _from_hub(source, wanted)
+
+
+def _live(model: nn.Module, placement: Placement, dtype: str) -> Subject:
+    kinds = {parameter.dtype for parameter in model.parameters()}
+    # Packed integers and the eight-bit floats, which torch stores but does not compute with.
+    strange = [kind for kind in kinds if not kind.is_floating_point or kind.itemsize < 2]
+    if strange and not is_packed(model):
+        raise packed(type(model).__name__, str(strange[0]).removeprefix("torch."))
+    if not placement.is_plain or (
+        (is_packed(model) or is_offloaded(model)) and (placement.device, dtype) != ("auto", "auto")
+    ):
+        raise InvalidInput(
+            say("a live model stays where it is and as it is packed"),
+            right=say("its folder or its name, from which it can be spread or packed while it is loaded"),
+        )
+    if placement.device != "auto":
+        model = model.to(choose_device(placement.device))
+    if dtype != "auto":
+        model = model.to(choose_dtype(dtype))
+    return Subject.of(model, origin=Origin(type(model).__name__, notes=notes_on(model)))
+
+
+def check_name(source: str | Path) -> None:
+    """Raises NotFound for what is no file or folder here and cannot be a name either."""
     if isinstance(source, Path) or _looks_like_a_path(source):
         raise NotFound(
             say("{path} is not there", path=str(source)),
             right=say("a folder with config.json and model.safetensors, or a name of the gallery or the hub"),
             next_command="glassworks models list",
         )
-    if source.lower() in GALLERY:
-        return _from_gallery(GALLERY[source.lower()], wanted)
-    return _from_hub(source, wanted)
 
 
-def _live(model: nn.Module, device: str, dtype: str) -> Subject:
-    kinds = {parameter.dtype for parameter in model.parameters()}
-    # Packed integers and the eight-bit floats, which torch stores but does not compute with.
-    strange = [kind for kind in kinds if not kind.is_floating_point or kind.itemsize < 2]
-    if strange:
-        raise packed(type(model).__name__, str(strange[0]).removeprefix("torch."))
-    if device != "auto":
-        model = model.to(choose_device(device))
-    if dtype != "auto":
-        model = model.to(choose_dtype(dtype))
-    return Subject.of(model)
-
-
-def _from_gallery(entry: Entry, wanted: Wanted) -> Subject:
+def folder_of(entry: Entry) -> Path:
+    """Where a model of the gallery is; raises NotFound where it was not fetched."""
     folder = located(entry)
     if folder is None:
         raise NotFound(
@@ -87,34 +105,39 @@ def _from_gallery(entry: Entry, wanted: Wanted) -> Subject:
             right=say("to fetch it once; it is under the licence {licence}", licence=entry.licence),
             next_command=f"glassworks models get {entry.name}",
         )
+    return folder
+
+
+def _from_gallery(entry: Entry, wanted: Wanted) -> Subject:
+    folder = folder_of(entry)
     subject = _from_folder(folder, wanted, None)
     return replace(subject, origin=replace(subject.origin, name=entry.name))
 
 
 def _from_hub(name: str, wanted: Wanted) -> Subject:
-    model = pretrained(name, wanted)
-    notes: tuple[Text, ...] = ()
+    read = pretrained(name, wanted)
+    model = read.model
+    notes = read.notes
     try:
         tokenizer = pretrained_tokenizer(name, wanted)
     except NotFound as problem:
         # The model itself was found, so only its tokenizer is missing, or a library that it needs.
-        tokenizer, notes = (
-            None,
-            (say("no tokenizer could be read ({reason}): prompts are token ids", reason=problem.given),),
-        )
+        tokenizer = None
+        notes = (*notes, say("no tokenizer could be read ({reason}): prompts are token ids", reason=problem.given))
     origin = Origin(name, source=f"https://huggingface.co/{name}", revision=wanted.revision or "", notes=notes)
-    return Subject.of(model, tokenizer, origin=origin)
+    return Subject.of(model, tokenizer, origin=_with_notes(origin, notes_on(model)))
 
 
 def _from_folder(folder: Path, wanted: Wanted, world_reader: WorldReader | None) -> Subject:
-    check_folder(folder)
+    held = check_folder(folder)
     match read_json(folder / "config.json"):
         case {"model_type": "glassworks", "transformer": {"kind": "vector_decoder"}}:
             raise no_tokens()
         case _:
             pass
     alphabet, task = _world(folder / "world.json")
-    model = pretrained(str(folder), wanted)
+    read = pretrained(str(folder), wanted, held)
+    model = read.model
     if alphabet is not None and len(alphabet) != model.config.vocab_size:
         raise BrokenFile(
             say("{path} does not fit the model", path=str(folder / "world.json")),
@@ -125,13 +148,17 @@ def _from_folder(folder: Path, wanted: Wanted, world_reader: WorldReader | None)
     if tokenizer is None and tokenizer_in(folder):
         tokenizer = pretrained_tokenizer(str(folder), wanted)
     world = world_reader(task) if world_reader is not None and task is not None else None
-    origin = _origin(folder.resolve())
+    origin = _with_notes(_origin(folder.resolve()), (*read.notes, *notes_on(model)))
     if isinstance(model, GlassworksForCausalLM) and isinstance(model.config.spec, RecurrentMemorySpec):
         seen = say(
             "inside, a text is seen segment by segment, each between two copies of the memory; the last one is shown"
         )
-        origin = replace(origin, notes=(*origin.notes, seen))
+        origin = _with_notes(origin, (seen,))
     return Subject.of(model, tokenizer, origin=origin, world=world)
+
+
+def _with_notes(origin: Origin, notes: tuple[Text, ...]) -> Origin:
+    return replace(origin, notes=(*origin.notes, *notes))
 
 
 def _origin(folder: Path) -> Origin:
@@ -176,6 +203,11 @@ def _from_file(path: Path, wanted: Wanted) -> Subject:
         raise InvalidInput(
             say("{path} is a pickle; reading it would run the code inside", path=str(path)),
             right=say("the same weights as safetensors, in a folder with config.json"),
+        )
+    if not wanted.placement.is_plain:
+        raise InvalidInput(
+            say("{path} is read as a whole: only folders and hub names can be spread or packed", path=str(path)),
+            right=say("the same model as a folder: load it, then subject.model.save_pretrained(FOLDER)"),
         )
     origin = Origin(path.stem, source=str(path.resolve()))
     if path.suffix == ".bin":

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,20 @@ from transformers import (
 )
 
 from glassworks.core.errors import BrokenFile, GlassworksError, InvalidInput, NotFound, nearest
-from glassworks.core.text import say
+from glassworks.core.text import Text, say
+from glassworks.models.fitting import check_loaded, check_size, notes_on_unused
+from glassworks.models.folders import Held
 from glassworks.models.gallery import GALLERY
-from glassworks.models.infinify import restored
-from glassworks.models.quiet import no_word_about_gates, no_word_about_ties, quiet_bars
+from glassworks.models.infinify import SETTINGS, restored
+from glassworks.models.placement import Placement
+from glassworks.models.quiet import (
+    no_report,
+    no_word_about_offloading,
+    no_word_about_rounding,
+    no_word_about_ties,
+    quiet_bars,
+)
+from glassworks.models.taming import tamed
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,7 @@ class Wanted:
     device: torch.device
     revision: str | None = None
     trust_remote_code: bool = False
+    placement: Placement = field(default_factory=Placement)
 
     @property
     def address(self) -> dict[str, Any]:
@@ -40,20 +51,41 @@ class Wanted:
         return {"revision": self.revision or "main", "trust_remote_code": self.trust_remote_code}
 
 
-def pretrained(source: str, wanted: Wanted) -> Any:
-    """The model of a folder or hub name, safetensors only, ready to be read; missing weights are an error."""
-    with _told(source):
+@dataclass(frozen=True)
+class Read:
+    """A model as it was read, and what its reader must know of that."""
+
+    model: Any
+    notes: tuple[Text, ...] = ()
+
+
+def pretrained(source: str, wanted: Wanted, held: Held | None = None) -> Read:
+    """The model of a folder or hub name, safetensors only, ready to be read; missing weights are an error.
+
+    With what the weight files hold, a config that does not fit them is refused before anything is made by it.
+    """
+    with told(source):
         config = AutoConfig.from_pretrained(source, **wanted.address)
-        quantised = dict(config.to_dict().get("quantization_config") or {})
+        quantised = quantisation(config)
     if quantised:
-        raise packed(source, str(quantised.get("quant_method", "?")))
-    with _told(source), quiet_bars(), no_word_about_ties(), no_word_about_gates():
-        found, report = _auto_class(config).from_pretrained(
+        wanted = replace(wanted, placement=as_packed(source, quantised, wanted.placement))
+    if wanted.placement.bits is not None:
+        no_word_about_rounding()
+    options = wanted.placement.options(wanted.device)
+    if quantised:
+        # The folder says it itself, and the library warns where it is told twice.
+        options.pop("quantization_config", None)
+    kind = auto_class(config)
+    if held is not None:
+        check_size(source, config, kind, held, {"trust_remote_code": wanted.trust_remote_code})
+    with told(source), quiet_bars(), no_word_about_ties(), no_report(), no_word_about_offloading():
+        found, report = kind.from_pretrained(
             source,
             config=config,
             dtype=wanted.dtype,
             use_safetensors=True,
             output_loading_info=True,
+            **options,
             **wanted.address,
         )
     missing = sorted(report["missing_keys"])
@@ -67,16 +99,22 @@ def pretrained(source: str, wanted: Wanted) -> Any:
             ),
             right=say("a complete checkpoint; nothing was filled in at random"),
         )
-    with _told(source):
+    unused = [name for name in sorted(report["unexpected_keys"]) if ".infini." not in name]
+    if held is not None and wanted.placement.bits is None:
+        check_loaded(source, found, held, unused)
+    if not wanted.placement.is_plain:
+        refuse_memory(found, source)
+        return Read(found.eval(), notes_on_unused(unused))
+    with told(source):
         model: Any = restored(found.eval(), source, revision=wanted.revision or "main")
-    return model.to(wanted.device).eval()
+    return Read(model.to(wanted.device).eval(), notes_on_unused(unused))
 
 
 def pretrained_tokenizer(source: str, wanted: Wanted) -> Any:
     """The tokenizer of a folder or hub name; NotFound where a hub gives none, InvalidInput for one that is not whole."""
     try:
         with quiet_bars():
-            return AutoTokenizer.from_pretrained(source, **wanted.address)
+            return tamed(AutoTokenizer.from_pretrained(source, **wanted.address))
     except MemoryError:
         raise
     except Exception as problem:  # its files are anyone's, and the library fails wherever it first needs what they lack
@@ -88,6 +126,27 @@ def pretrained_tokenizer(source: str, wanted: Wanted) -> Any:
                 "tokenizer.json as save_pretrained writes it, or no tokenizer at all: then prompts are token ids"
             ),
         ) from None
+
+
+def quantisation(config: Any) -> dict[str, Any]:
+    """How the weights beside a config are packed; empty where they are not."""
+    return dict(config.to_dict().get("quantization_config") or {})
+
+
+def as_packed(source: str, quantised: dict[str, Any], placement: Placement) -> Placement:
+    """The placement of weights that are packed already; raises InvalidInput unless it is in eight bits."""
+    if not quantised.get("load_in_8bit"):
+        raise packed(source, str(quantised.get("quant_method", "?")))
+    return replace(placement, bits=8)
+
+
+def refuse_memory(model: Any, source: str) -> None:
+    """Raises InvalidInput for a model with Infini-attention: its gates and memories are made on one device."""
+    if model.config.to_dict().get(SETTINGS) is not None:
+        raise InvalidInput(
+            say("{source} has a memory of fixed size, which is made for one device and all bits", source=source),
+            right=say("no --device-map, --offload, --max-memory or --bits"),
+        )
 
 
 def packed(source: str, method: str) -> InvalidInput:
@@ -103,7 +162,7 @@ def packed(source: str, method: str) -> InvalidInput:
     )
 
 
-def _auto_class(config: Any) -> Any:
+def auto_class(config: Any) -> Any:
     """The class with the head that the checkpoint was saved with; a language model where it does not say."""
     match config.architectures:
         case [str(name), *_]:
@@ -122,7 +181,8 @@ def _auto_class(config: Any) -> Any:
 
 
 @contextmanager
-def _told(source: str) -> Generator[None]:
+def told(source: str) -> Generator[None]:
+    """Turns what the library raises while it reads a model into one sentence each."""
     try:
         yield
     except GlassworksError as problem:
@@ -157,6 +217,11 @@ def _explained(source: str, problem: Exception) -> GlassworksError:
         return InvalidInput(
             say("{source} brings its own program code, which is not run unless you ask for it", source=source),
             right=say("trust_remote_code=True, if you have read that code and trust it"),
+        )
+    if "device_map" in reason:
+        return InvalidInput(
+            say("the device map does not fit {source}: {reason}", source=source, reason=reason),
+            right=say("for example {example}", example='{"model.layers": "disk", "": "cpu"}'),
         )
     if Path(source).is_dir():
         return InvalidInput(

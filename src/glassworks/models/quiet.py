@@ -36,14 +36,17 @@ def no_word_about_ties() -> Generator[None]:
 
     T5's config says "tied" for every checkpoint, and the library then does the right thing with a long remark.
     """
-    with _without("transformers.modeling_utils", lambda words: words.startswith("The tied weights mapping")):
+    with _without("transformers.modeling_utils", lambda words: "tied weights mapping" in words):
         yield
 
 
 @contextmanager
-def no_word_about_gates() -> Generator[None]:
-    """Keeps back the report of weights that the library does not know, inside the `with`, where all are gates of ours."""
-    with _without("transformers.modeling_utils", _tells_of_gates_only):
+def no_report() -> Generator[None]:
+    """Keeps back the library's table of weights that are missing, left over or of another shape, inside the `with`.
+
+    It is told in words of ours, and the table would write names of a stranger's file to the terminal as they are.
+    """
+    with _without("transformers.modeling_utils", lambda words: "LOAD REPORT" in words):
         yield
 
 
@@ -55,9 +58,19 @@ def no_word_about_length() -> Generator[None]:
         yield
 
 
-def _tells_of_gates_only(words: str) -> bool:
-    rows = [line for line in words.splitlines() if "|" in line and "Status" not in line]
-    return "LOAD REPORT" in words and bool(rows) and all(".infini." in row for row in rows)
+@contextmanager
+def no_word_about_offloading() -> Generator[None]:
+    """Keeps back the remark that offloaded weights are on the meta device, inside the `with`: the person asked for it."""
+    with _without("accelerate.big_modeling", lambda words: words.startswith("Some parameters are on the meta device")):
+        yield
+
+
+def no_word_about_rounding() -> None:
+    """Keeps back, for good, what bitsandbytes says at every product: that inputs are rounded to sixteen bits."""
+    standard_logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(standard_logging.ERROR)
+    logger = standard_logging.getLogger("bitsandbytes.autograd._functions")
+    if not any(isinstance(one, _Others) for one in logger.filters):
+        logger.addFilter(_Others(lambda words: "inputs will be cast" in words))
 
 
 @contextmanager

@@ -183,7 +183,7 @@ def end_tokens(model: PreTrainedModel) -> frozenset[int]:
         case int(token):
             return frozenset({token})
         case [*tokens]:
-            return frozenset(int(token) for token in tokens)
+            return frozenset(token for token in tokens if isinstance(token, int))
         case _:
             return frozenset()
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from glassworks.anatomy import Alphabet
+from glassworks.anatomy.told import spelling
 from glassworks.core.errors import InvalidInput, NotFound
 from glassworks.core.text import say
 
@@ -24,6 +25,8 @@ BLOCK = 1 << 14
 CONTEXT = 256
 # How far from the end of a block a token is taken to be settled where no word ends (Chinese, a line of digits).
 MARGIN = 64
+# Characters of a word that no tokenizer needs to see as a whole.
+LONGEST_WORD = 1 << 18
 STDIN = "-"
 _BYTE_ORDER_MARK = "\ufeff"
 
@@ -98,7 +101,11 @@ class Source:
             raise InvalidInput(say("{path} is a folder", path=str(path)), right=say("a text file"))
         if not path.exists():
             raise NotFound(say("{path} is not there", path=str(path)), right=say("a text file"))
-        # A pipe has no size to be known before it is read.
+        # A pipe is read as it comes, and has no size to be known before; a device would never end.
+        if not path.is_file() and not path.is_fifo():
+            raise InvalidInput(
+                say("{path} cannot be read as a file", path=str(path)), right=say("a text file, a pipe, or - for input")
+            )
         size = path.stat().st_size if path.is_file() else None
         if size == 0:
             raise empty(str(path))
@@ -158,7 +165,8 @@ class Speller:
         """The tokens that the tokenizer itself puts before a text."""
         if isinstance(self.tokenizer, Alphabet):
             return []
-        plain, whole = (list(self.tokenizer.encode("a", add_special_tokens=special)) for special in (False, True))
+        with spelling():
+            plain, whole = (list(self.tokenizer.encode("a", add_special_tokens=special)) for special in (False, True))
         starts = [first for first in range(len(whole)) if whole[first : first + len(plain)] == plain]
         return [int(token) for token in whole[: starts[0]]] if starts else []
 
@@ -166,7 +174,8 @@ class Speller:
         """The tokens of a text, without those that mark its beginning or end."""
         if isinstance(self.tokenizer, Alphabet):
             return self.tokenizer.encode(text)
-        return [int(token) for token in self.tokenizer.encode(text, add_special_tokens=False, verbose=False)]
+        with spelling(text):
+            return [int(token) for token in self.tokenizer.encode(text, add_special_tokens=False, verbose=False)]
 
     def spelled(self, text: str) -> tuple[Tokens, NDArray[np.int64]]:
         """Token ids and the characters [token, (first, end)] of each; InvalidInput where they are not known."""
@@ -174,7 +183,8 @@ class Speller:
             ids = np.asarray(self.tokenizer.encode(text), dtype=np.int64)
             each = np.arange(len(ids), dtype=np.int64)
             return ids, np.stack([each, each + 1], 1)
-        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        with spelling(text):
+            found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         offsets = np.asarray(found["offset_mapping"], dtype=np.int64).reshape(-1, 2)
         return np.asarray(found["input_ids"], dtype=np.int64), offsets
 
@@ -238,6 +248,10 @@ class TextPieces:
         ends = np.maximum.accumulate(offsets[first:, 1]) - known
         if is_last:
             return ids[first:], ends, len(text)
+        if len(text) > LONGEST_WORD and not len(_places(offsets, known, len(text))):
+            # No end of a word in reach: what is there is taken as it is, so that memory stays bounded.
+            self.seams += 1
+            return ids[first:], ends, len(text)
         cut = _cut(context[len(context) - known :] + text, offsets, known)
         count = int(np.searchsorted(offsets[first:, 0], cut))
         return ids[first : first + count], ends[:count], cut - known
@@ -248,12 +262,19 @@ def _straddles(offsets: NDArray[np.int64], place: int) -> bool:
     return bool(((offsets[:, 0] < place) & (offsets[:, 1] > place)).any())
 
 
-def _cut(text: str, offsets: NDArray[np.int64], known: int) -> int:
-    """The last place after `known` where a word surely begins, else a token well before the end; `known` for none."""
+def _places(offsets: NDArray[np.int64], known: int, length: int) -> NDArray[np.int64]:
+    """Where a token begins after `known` and before the last character, with nothing that reaches across."""
+    if not len(offsets):
+        return np.zeros(0, dtype=np.int64)
     begins, ends = offsets[:, 0], np.maximum.accumulate(offsets[:, 1])
     # A character of several tokens has the same place in all of them: only the first one begins it.
     is_fresh = np.concatenate([[True], (begins[1:] > begins[:-1]) & (ends[:-1] <= begins[1:])])
-    places = begins[is_fresh & (begins > known) & (begins < len(text) - 1)]
+    return begins[is_fresh & (begins > known) & (begins < length - 1)]
+
+
+def _cut(text: str, offsets: NDArray[np.int64], known: int) -> int:
+    """The last place after `known` where a word surely begins, else a token well before the end; `known` for none."""
+    places = _places(offsets, known, len(text))
     for place in places[::-1].tolist():
         # A word of most tokenizers brings along the one blank before it: nothing reaches over that point.
         if text[place].isspace() and not text[place - 1].isspace() and not text[place + 1].isspace():

@@ -18,7 +18,7 @@ from glassworks.anatomy.capture import Activations, capture
 from glassworks.anatomy.sites import Site, all_sites, parse_site
 from glassworks.anatomy.tokens import TokenBatch
 from glassworks.core.errors import InvalidInput
-from glassworks.core.files import write_json
+from glassworks.core.files import write_json, writing
 from glassworks.core.text import say
 from glassworks.models.candidates import Beholder, Sampling
 from glassworks.models.plain import PlainDecoder, plain_of, speeds_of
@@ -120,6 +120,9 @@ class Trace:
             raise InvalidInput(
                 say("a trace is a JSON file with its tensors beside it"), given=str(path), right=say("a name in .json")
             )
+        with writing(path):
+            # An older trace of this name would otherwise describe tensors that are none of its own.
+            path.unlink(missing_ok=True)
         save_tensors(beside, self.tensors, {"format": FORMAT})
         write_json(path, {**self.data, "file": beside.name})
         return path, beside

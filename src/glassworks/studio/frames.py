@@ -44,13 +44,13 @@ def encode(body: object, language: Language) -> bytes:
 
 def decode(frame: bytes) -> Any:
     """The plain data of a frame, arrays as numpy arrays; BrokenFile where it is none."""
-    header, start = _header_of(frame)
-    arrays: list[NDArray[np.generic]] = []
-    for entry in header["arrays"]:
-        count = math.prod(entry["shape"])
-        found = np.frombuffer(frame, np.dtype(entry["dtype"]), count, start + entry["offset"])
-        arrays.append(found.reshape(entry["shape"]))
-    return _restored(header["body"], arrays)
+    try:
+        header, start = _header_of(frame)
+        arrays = [_array_of(frame, entry, start) for entry in header["arrays"]]
+        return _restored(header["body"], arrays)
+    # A header of other fields, kinds or depths than ours.
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+        raise BrokenFile(say("these bytes are no frame of the studio")) from None
 
 
 def as_json(frame: bytes) -> bytes:
@@ -59,13 +59,18 @@ def as_json(frame: bytes) -> bytes:
 
 
 def _header_of(frame: bytes) -> tuple[Any, int]:
-    try:
-        if frame[:4] != MAGIC:
-            raise ValueError
-        start = 8 + int.from_bytes(frame[4:8], "little")
-        return json.loads(frame[8:start]), start
-    except ValueError:
-        raise BrokenFile(say("these bytes are no frame of the studio")) from None
+    if frame[:4] != MAGIC:
+        raise ValueError
+    start = 8 + int.from_bytes(frame[4:8], "little")
+    return json.loads(frame[8:start]), start
+
+
+def _array_of(frame: bytes, entry: Any, start: int) -> NDArray[np.generic]:
+    # numpy makes a kind of its own of nearly any text.
+    if entry["dtype"] not in _KEPT:
+        raise ValueError
+    found = np.frombuffer(frame, entry["dtype"], math.prod(entry["shape"]), start + entry["offset"])
+    return found.reshape(entry["shape"])
 
 
 def _plain(value: object, language: Language, arrays: list[NDArray[np.generic]]) -> object:

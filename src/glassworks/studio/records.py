@@ -22,6 +22,7 @@ from glassworks.experiments.entries import Entry
 from glassworks.experiments.finding import deletable, experiment_of, settings_of
 from glassworks.experiments.run import rejudge
 from glassworks.experiments.standings import command_again, newest_standings, verdict_json
+from glassworks.experiments.variants import VARIANTS
 from glassworks.surgery.choice import SWEEP
 
 # Of a store folder: where each kind of training keeps its choices.
@@ -63,7 +64,7 @@ def run_details(run: RunFolder, language: Language) -> dict[str, Any]:
 
 
 def _command(run: RunFolder) -> str:
-    if run.experiment != SWEEP:
+    if run.experiment not in (SWEEP, VARIANTS):
         return command_again(run)
     environment = run.read_json("environment.json") if run.has("environment.json") else {}
     return str(environment.get("command", ""))

@@ -21,6 +21,7 @@ from glassworks.core.errors import GlassworksError, Unavailable
 from glassworks.core.text import Language, say
 from glassworks.studio.crew import Crew, Questions
 from glassworks.studio.guard import Door, Guard
+from glassworks.studio.jobs.needs import Needs
 from glassworks.studio.refusals import BAD, Refused, error_json, refusal, status_of
 
 LOOPBACK = "127.0.0.1"
@@ -91,7 +92,7 @@ def create_app(options: StudioOptions, port: int) -> Guard:
     app = FastAPI(
         title="Glassworks studio", lifespan=_lifespan, openapi_url="/api/openapi.json", docs_url=None, redoc_url=None
     )
-    app.state.studio = studio
+    app.state.studio, app.state.needs = studio, Needs()
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(GlassworksError, _failed)
     app.add_exception_handler(RequestValidationError, _unreadable)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +14,7 @@ from torch import Tensor, nn
 from glassworks.anatomy import Subject, TokenBatch
 from glassworks.anatomy.places import default_probe
 from glassworks.core.errors import InvalidInput
-from glassworks.core.files import write_json, writing
+from glassworks.core.files import replacing_folder, write_json
 from glassworks.core.text import say
 from glassworks.surgery.operate import operated
 from glassworks.surgery.plans import Plan
@@ -46,22 +44,12 @@ def export_checkpoint(subject: Subject, plan: Plan, folder: Path, *, stack: str 
     if folder.exists() and any(folder.iterdir()):
         raise InvalidInput(say("{path} is not empty", path=str(folder)), right=say("a new folder"))
     rebuilt = rebuild(subject, plan, stack)
-    with writing(folder.parent):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
-    try:
-        with writing(aside):
-            rebuilt.save_pretrained(aside)
-            tokenizer: Any = subject.tokenizer
-            if tokenizer is not None and "save_pretrained" in dir(tokenizer):
-                tokenizer.save_pretrained(aside)
-        write_json(aside / "plan.json", {**plan.to_json(), "model": subject.origin.name, "stack": stack})
-        with writing(folder):
-            if folder.exists():
-                folder.rmdir()
-            aside.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with replacing_folder(folder) as new:
+        rebuilt.save_pretrained(new)
+        tokenizer: Any = subject.tokenizer
+        if tokenizer is not None and "save_pretrained" in dir(tokenizer):
+            tokenizer.save_pretrained(new)
+        write_json(new / "plan.json", {**plan.to_json(), "model": subject.origin.name, "stack": stack})
     return folder
 
 

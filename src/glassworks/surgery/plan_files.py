@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from glassworks.core.errors import BrokenFile, InvalidInput, NotFound
 from glassworks.core.files import read_json, write_json
+from glassworks.core.reading import LARGEST_RECIPE, read_bytes
 from glassworks.core.text import say
 from glassworks.surgery.mergekit import from_mergekit
 from glassworks.surgery.plans import Plan
@@ -67,7 +68,7 @@ def read_plan(given: str, depth: int | None = None) -> SavedPlan:
         raise NotFound(say("{path} is not there", path=given), right=say("a saved plan, or the text of one"))
     if suffix in _RECIPES:
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_bytes(path, LARGEST_RECIPE).decode("utf-8")
         except UnicodeDecodeError:
             raise BrokenFile(say("{path} is no text in UTF-8", path=given)) from None
         plan, model = from_mergekit(text)

@@ -180,8 +180,8 @@ def search(order: SearchOrder, options: SearchOptions | None = None) -> SearchRe
         found = _search(order, folder, events)
         save_measurements(folder.path, [found.measurement()])
         folder.write_json("plans.json", _table(found))
-        events.emit(RunDone(seconds=found.seconds))
         folder.seal()
+        events.emit(RunDone(seconds=found.seconds))
     return found
 
 

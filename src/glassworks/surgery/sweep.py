@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from glassworks.anatomy import Subject
+from glassworks.anatomy.offloaded import weights_here
 from glassworks.core.errors import BrokenFile, InvalidInput
 from glassworks.core.events import EventLog, Listener, Progressed, RunDone, RunStarted
 from glassworks.core.files import write_atomically
@@ -21,7 +22,9 @@ from glassworks.core.runs import RunFolder
 from glassworks.core.text import say
 from glassworks.evaluation import MetricScore, Prepared, Scores, VectorPrepared, parse_benchmarks
 from glassworks.evaluation.items import ItemBatch
+from glassworks.executors import WORK, Executor
 from glassworks.surgery.choice import SweepChoice, SweepSpec
+from glassworks.surgery.elsewhere import piece_jobs
 from glassworks.surgery.plans import Plan, Variant
 from glassworks.surgery.prefix_tree import Cost, Schedule
 from glassworks.surgery.rows import COLUMNS, rows_of
@@ -83,6 +86,10 @@ class SweepOptions:
     schedule: Schedule = "depth"
     listeners: tuple[Listener, ...] = ()
     command: str = ""
+    executor: Executor | None = None
+    """Who scores; this process unless given."""
+    model: Mapping[str, Any] | None = None
+    """What `surgery.elsewhere.opened` takes to load the same model in another process."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +120,14 @@ def run_sweep(order: SweepOrder, options: SweepOptions) -> Sweep:
         work = _Work(order.subject, order.stack, order.plans)
         jobs = [_Job(one, pieces_of(order.subject, one, tokens)) for one in order.prepared]
         progress = _Progress(run.events, sum(job.tokens for job in jobs), len(work.plans))
+        if options.executor is not None:
+            # What follows finds every piece on disk.
+            missing = [
+                (job.prepared.name, number, job.path(number), job.weight(number))
+                for job in jobs
+                for number in range(len(job.pieces))
+            ]
+            options.executor.run(piece_jobs(order.spec, run, options, missing), options.out / WORK, run.events)
         for job in jobs:
             _score(run, work, job, progress, options.schedule)
         scores = {job.prepared.name: _scores(run, work, job) for job in jobs}
@@ -121,9 +136,20 @@ def run_sweep(order: SweepOrder, options: SweepOptions) -> Sweep:
         run.write_json("benchmarks.json", [_facts(job) for job in jobs])
         run.write_json("cost.json", {"plans": order.cost.plans, "asked": order.cost.asked, "done": order.cost.done})
         seconds = time.perf_counter() - started
-        run.events.emit(RunDone(seconds=seconds))
         run.seal()
+        run.events.emit(RunDone(seconds=seconds))
     return Sweep(order.spec, run, rows, order.cost, seconds)
+
+
+def score_one(order: SweepOrder, run: RunFolder, piece: tuple[str, int], schedule: Schedule, events: EventLog) -> None:
+    """Scores one piece of a sweep that another process runs: the benchmark's name, and the piece's number from 0."""
+    name, number = piece
+    tokens = _tokens_per_piece(run, TOKENS_PER_PIECE)
+    prepared = next(one for one in order.prepared if one.name == name)
+    job = _Job(prepared, pieces_of(order.subject, prepared, tokens))
+    work = _Work(order.subject, order.stack, order.plans)
+    if not run.has(job.path(number)):
+        _score_piece(run, work, job, number, _Progress(events, job.weight(number), len(work.plans)), schedule)
 
 
 def scores_of(order: SweepOrder, run: RunFolder) -> dict[str, dict[Plan, Scores]]:
@@ -140,9 +166,9 @@ def scores_of(order: SweepOrder, run: RunFolder) -> dict[str, dict[Plan, Scores]
 def fingerprint(subject: Subject) -> str:
     """Sixteen hexadecimal digits of all weights: names, shapes, dtypes and numbers."""
     digest = hashlib.sha256()
-    for name, weight in subject.model.named_parameters():
+    for name, weight in weights_here(subject.model):
         digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
 
 
@@ -163,6 +189,10 @@ class _Job:
     @property
     def tokens(self) -> int:
         return sum(piece.batch.ids.numel() for piece in self.pieces)
+
+    def weight(self, number: int) -> int:
+        """Tokens of a piece."""
+        return self.pieces[number].batch.ids.numel()
 
     def path(self, number: int) -> str:
         """Where a piece is kept, inside the run folder."""
@@ -197,20 +227,24 @@ def _score(run: RunFolder, work: _Work, job: _Job, progress: _Progress, schedule
     for number, piece in enumerate(job.pieces):
         if run.has(job.path(number)):
             progress.skip(piece.batch.ids.numel(), len(work.plans))
-    for number, piece in enumerate(job.pieces):
-        if run.has(job.path(number)):
-            continue
-        label = f"{job.prepared.name} {number + 1}/{len(job.pieces)}"
+    for number in range(len(job.pieces)):
+        if not run.has(job.path(number)):
+            _score_piece(run, work, job, number, progress, schedule)
 
-        def tick(tokens: int = piece.batch.ids.numel(), label: str = label) -> None:
-            progress.advance(tokens, label)
 
-        running = Running(work.stack, schedule, tick)
-        if isinstance(job.prepared, VectorPrepared):
-            arrays: Arrays = {"vectors": vectors_of(work.subject, piece, work.plans, running)}
-        else:
-            arrays = score_piece(work.subject, piece, work.plans, running).arrays()
-        save_piece(run.path / job.path(number), arrays)
+def _score_piece(run: RunFolder, work: _Work, job: _Job, number: int, progress: _Progress, schedule: Schedule) -> None:
+    """Scores every plan on one piece of a benchmark, and keeps what it gave."""
+    piece = job.pieces[number]
+
+    def tick() -> None:
+        progress.advance(job.weight(number), f"{job.prepared.name} {number + 1}/{len(job.pieces)}")
+
+    running = Running(work.stack, schedule, tick)
+    if isinstance(job.prepared, VectorPrepared):
+        arrays: Arrays = {"vectors": vectors_of(work.subject, piece, work.plans, running)}
+    else:
+        arrays = score_piece(work.subject, piece, work.plans, running).arrays()
+    save_piece(run.path / job.path(number), arrays)
 
 
 def _scores(run: RunFolder, work: _Work, job: _Job) -> Iterator[tuple[Plan, Scores]]:

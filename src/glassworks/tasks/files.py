@@ -1,11 +1,11 @@
 """Files that a task is made of: known by their content, so that equal specs mean equal data wherever the files lie."""
 
-import gzip
 import hashlib
 from functools import cache
 from pathlib import Path
 
 from glassworks.core.errors import BrokenFile, InvalidInput, NotFound
+from glassworks.core.reading import opened, whole_of
 from glassworks.core.text import say
 
 
@@ -47,15 +47,8 @@ def _digest(place: Path, _size: int, _changed: int) -> str:
 
 @cache
 def _lines(place: Path, _size: int, _changed: int) -> tuple[str, ...]:
-    content = place.read_bytes()
-    if place.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError) as problem:
-            raise BrokenFile(
-                say("{path} cannot be unpacked: {reason}", path=str(place), reason=str(problem)),
-                right=say("the file as it was published"),
-            ) from None
+    with opened(place) as file:
+        content = whole_of(file, place)
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,7 +1,9 @@
 """Tensors on disk: safetensors only, atomic to write, checked to read."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -21,11 +23,23 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Reads tensors and metadata; raises NotFound or BrokenFile (truncated, foreign), never runs code."""
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118 - not a dict
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file, its tensors left where they are; raises as `load_tensors` does."""
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[Any]:
     if not path.is_file():
         raise NotFound(say("{path} is not there", path=str(path)))
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118 - not a dict
+            yield file
     except (SafetensorError, OSError, ValueError) as problem:
         raise BrokenFile(
             say("{path} is truncated or no safetensors file: {reason}", path=str(path), reason=str(problem))

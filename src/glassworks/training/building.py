@@ -24,11 +24,18 @@ def build_untrained(spec: TrainingSpec) -> PreTrainedModel:
     seed = Seed(spec.seed).child("model")
     if not isinstance(spec.task, Sentences):
         return build_model(spec.model, seed)
-    with torch.device("meta"):
-        config = GlassworksConfig.from_spec(spec.model, num_labels=spec.task.labels)
-        model = GlassworksForSequenceClassification(config)
-    model.to_empty(device="cpu")
+    model = build_hollow(spec)
     for name, module in model.named_modules():
         initialise(module, spec.model, seed.child("model", name).generator())
+    return model
+
+
+def build_hollow(spec: TrainingSpec) -> PreTrainedModel:
+    """The model of a training on the CPU with room for its numbers, but none in it; the room is taken as it is filled."""
+    labels = {"num_labels": spec.task.labels} if isinstance(spec.task, Sentences) else {}
+    with torch.device("meta"):
+        model = model_class(spec)(GlassworksConfig.from_spec(spec.model, **labels))
+    model.to_empty(device="cpu")
+    model.tie_weights()
     model.config.dtype = torch.float32
     return model

@@ -4,9 +4,9 @@ import errno
 import fnmatch
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,26 +17,23 @@ from transformers import PreTrainedModel
 
 from glassworks.core.errors import Diverged, InvalidInput
 from glassworks.core.events import CheckpointSaved, EventLog, StepDone, Stopped, TrainingDone, TrainingStarted
-from glassworks.core.files import writing
+from glassworks.core.files import filling_folder
 from glassworks.core.text import Text, say
-from glassworks.models.hub import GlassworksForCausalLM
-from glassworks.models.pieces import Reading, pieces_loss
 from glassworks.models.quiet import quiet_bars
-from glassworks.tasks.base import Batch
 from glassworks.tensors.devices import has_fast_bfloat16
+from glassworks.tensors.processes import PATIENCE, from_first, joined, wait_for_all, world
 from glassworks.tensors.seeds import Seed
-from glassworks.training.building import build_untrained
+from glassworks.training.building import build_hollow, model_class
+from glassworks.training.gradients import Gradients, Masks
 from glassworks.training.objectives import AnyBatch, objective_of
 from glassworks.training.optimisers import build_optimiser
+from glassworks.training.parallel import layout_of
 from glassworks.training.spec import TrainingSpec
-from glassworks.training.store import Checkpoint, History, StoreEntry
-
-# Tokens that one forward and backward pass takes on a CPU: 64 sequences of 256.
-CPU_TOKENS = 64 * 256
+from glassworks.training.state import LiveState, first_not_finite, keep, take_up
+from glassworks.training.stopping import listening
+from glassworks.training.store import History, Progress, StoreEntry
 
 Probe = Callable[[nn.Module], dict[str, float]]
-# Masks of a batch with the weights of their mean losses.
-Masks = Sequence[tuple[Tensor, float]]
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,10 @@ class TrainingOptions:
     compile: bool = False
     probe: Probe | None = None
     label: str = ""
+    shard: bool = False
+    """Whether several processes cut the model and the optimiser among them (FSDP2) instead of each having all (DDP)."""
+    patience: float = PATIENCE
+    """Seconds that a process waits for another in a step before it gives up."""
 
 
 @dataclass(frozen=True)
@@ -63,23 +64,54 @@ class Trained:
 
 
 def train(spec: TrainingSpec, options: TrainingOptions, events: EventLog) -> Trained:
-    """Trains, resumes or finds the model of this spec. Raises Diverged at NaN, RunBusy beside another process."""
-    entry = StoreEntry(options.store, spec)
+    """Trains, resumes or finds the model of this spec. Raises Diverged at NaN, RunBusy beside another process.
+
+    Under torchrun all its processes train it together: they share each batch, and the first one alone writes and tells.
+    """
+    with joined(options.device, options.patience) as device:
+        return _train(spec, replace(options, device=device), events if world().is_first else EventLog())
+
+
+def _train(spec: TrainingSpec, options: TrainingOptions, events: EventLog) -> Trained:
+    entry, is_first = StoreEntry(options.store, spec), world().is_first
     digest = spec.digest()
-    if entry.is_done:
-        events.emit(TrainingDone(label=options.label, digest=digest, seconds=entry.seconds(), reused=True))
-        return Trained(spec, entry.path, entry.history(), entry.seconds(), reused=True)
+    if (found := _found(entry, options, events)) is not None:
+        return found
     if spec.start_from is not None:
         # Equal specs are kept once, so the stage before must be looked into as its own spec says.
         is_probed_alike = spec.start_from.probe == spec.probe
-        train(spec.start_from, replace(options, label="", probe=options.probe if is_probed_alike else None), events)
-    with entry.lock():
-        entry.open()
+        _train(spec.start_from, replace(options, label="", probe=options.probe if is_probed_alike else None), events)
+    with entry.lock() if is_first else nullcontext():
+        if (found := _found(entry, options, events)) is not None:  # by another process, meanwhile
+            return found
+        if is_first:
+            entry.open()
         run = _Run(spec, options, entry, events)
         run.go()
         run.finish()
     events.emit(TrainingDone(label=options.label, digest=digest, seconds=run.seconds))
+    if run.was_asked_to_end:
+        raise KeyboardInterrupt  # in the last step: this training is whole, and no other begins
     return Trained(spec, entry.path, run.history, run.seconds, reused=False)
+
+
+def _found(entry: StoreEntry, options: TrainingOptions, events: EventLog) -> Trained | None:
+    """The training where it is finished in the store, for all processes alike; None where it is not."""
+    found = from_first(_finished(entry) if world().is_first else None)
+    if found is None:
+        return None
+    history, seconds = found
+    events.emit(TrainingDone(label=options.label, digest=entry.spec.digest(), seconds=seconds, reused=True))
+    return Trained(entry.spec, entry.path, history, seconds, reused=True)
+
+
+def _finished(entry: StoreEntry) -> tuple[History, float] | None:
+    """What a finished training logged and took; None where it is not finished."""
+    if not entry.is_done:
+        return None
+    with suppress(OSError):  # left by a process that was killed between its last two acts
+        entry.forget_checkpoints()
+    return entry.history(), entry.seconds()
 
 
 class _Run:
@@ -87,43 +119,42 @@ class _Run:
 
     def __init__(self, spec: TrainingSpec, options: TrainingOptions, entry: StoreEntry, events: EventLog) -> None:
         self.spec, self.options, self.entry, self.events = spec, options, entry, events
-        self.model = build_untrained(spec)
-        nn.Module.to(self.model, options.device)
-        self.forward = torch.compile(self.model, dynamic=False) if options.compile else self.model
-        self.precision = self._choose_precision()
+        self.layout = layout_of(options.device, shard=options.shard)
+        self.model = self.layout.build(spec)
+        self.precision = from_first(self._choose_precision())
         self.objective = objective_of(spec.model, spec.task)
         self._freeze()
         self.parameters = dict(self.model.named_parameters())
         self.optimiser = build_optimiser(spec, self.parameters)
+        self.live = LiveState(self.model, self.parameters, self.optimiser)
         self.history = History()
-        self.first_step, self.earlier_seconds = 0, 0.0
+        self.first_step, self.earlier_seconds, self.was_asked_to_end = 0, 0.0, False
         self.started = time.perf_counter()
         self._take_up()
+        self.gradients = Gradients(spec, self.model, self.layout, self.objective, self.precision, options.compile)
+        self._plain: PreTrainedModel | None = None
 
     @property
     def seconds(self) -> float:
         return self.earlier_seconds + time.perf_counter() - self.started
 
     def go(self) -> None:
-        """All remaining steps; on an interrupt the present state is saved first."""
-        spec, digest = self.spec, self.spec.digest()
-        self.events.emit(
-            TrainingStarted(
-                label=self.options.label,
-                digest=digest,
-                seed=spec.seed,
-                first_step=self.first_step,
-                steps=spec.steps,
-            )
-        )
-        step = self.first_step
+        """All remaining steps. A request to end is answered between two of them, and the state there kept."""
+        spec, step = self.spec, self.first_step
+        label, digest = self.options.label, spec.digest()
+        self.events.emit(TrainingStarted(label=label, digest=digest, seed=spec.seed, first_step=step, steps=spec.steps))
         try:
-            for step, batch in _batches(spec, self.first_step, str(self.options.device)):
-                if step and step % self.options.checkpoint_every == 0 and step != self.first_step:
-                    self.save(step)
-                self.step(step, batch)
+            with listening() as request:
+                for step, batch in _batches(spec, self.first_step, str(self.options.device)):
+                    is_asked = request.came_to_any()
+                    if step != self.first_step and (is_asked or step % self.options.checkpoint_every == 0):
+                        self.save(step)
+                    if is_asked:
+                        raise KeyboardInterrupt
+                    self.step(step, batch)
+                self.was_asked_to_end = request.came_to_any()
         except KeyboardInterrupt:
-            # The step under way may be half applied; the checkpoint before it is whole, so that one is kept.
+            # In the middle of a step (a second request) that may be half applied: there is the checkpoint before it.
             self.events.emit(Stopped(cause="interrupted", step=step))
             raise
 
@@ -131,19 +162,21 @@ class _Run:
         """One update; metrics are taken on the fresh batch before it (birth.md 3.1)."""
         self._release(step)
         if self.spec.snapshot_every and step % self.spec.snapshot_every == 0:
-            self.entry.save_snapshot(step, self.model.state_dict())
+            self._snapshot(step)
         begun = time.perf_counter()
         is_probed = step % self.spec.probe_every == 0 or step == self.spec.steps - 1
         self.optimiser.zero_grad(set_to_none=True)
         masks = self._learned_from(batch, step)
         try:
             with self._dropout(step):
-                loss, logits = self._learn_from(batch, masks, keep_logits=is_probed)
+                loss, logits = self.gradients.of(batch, masks, keep_logits=is_probed)
         except InvalidInput as refused:
             raise self._refused(step, refused) from refused
+        loss = self.layout.summed(loss)
         self._check_finite(loss, step)
         if is_probed:
             self._log(step, batch, logits, loss)
+        self._hold_back(step)
         if self.spec.clip is not None:
             self.spec.clip.apply([p for p in self.parameters.values() if p.grad is not None])
         for group in self.optimiser.param_groups:
@@ -157,105 +190,80 @@ class _Run:
             )
 
     def _dropout(self, step: int) -> AbstractContextManager[None]:
-        """What dropout draws depends on seed and step alone, so that a resumed training draws the same."""
+        """What dropout draws depends on seed and step alone, so that a resumed training draws the same.
+
+        With several processes each draws for its own sequences, so it depends on their number, too.
+        """
         if not self.spec.model.dropout:
             return nullcontext()
-        return Seed(self.spec.seed).child("dropout", step).of_torch(self.options.device)
-
-    def _learn_from(self, batch: AnyBatch, masks: Masks, *, keep_logits: bool) -> tuple[Tensor, Tensor]:
-        """Gradients of the mean loss over the batch, piece by piece; the loss, and all logits where they are asked for."""
-        loss = torch.zeros((), device=batch.targets.device)
-        kept: list[Tensor] = []
-        for part in self._pieces(batch):
-            with torch.autocast(self.options.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                if self.spec.piece is None:
-                    logits = self.objective.read(self.forward, batch, part)
-                else:
-                    share, logits = self._read_in_pieces(batch, part, masks, self.spec.piece)
-                    loss += share
-            if self.spec.piece is None:
-                share = self._share(logits, batch, masks, (part,))
-                if share.requires_grad:
-                    share.backward()
-                loss += share.detach()
-            if keep_logits:
-                kept.append(logits.detach())
-        return loss, torch.cat(kept) if kept else loss
-
-    def _share(self, output: Tensor, batch: AnyBatch, masks: Masks, part: tuple[slice, ...]) -> Tensor:
-        """What these positions add to the loss of the whole batch."""
-        share = torch.zeros((), device=output.device)
-        for mask, weight in masks:
-            here = mask[part]
-            if bool(here.any()):
-                mean = self.objective.mean_loss(output, batch.targets[part], here)
-                share = share + mean * (here.sum() / mask.sum()) * weight
-        return share
-
-    def _read_in_pieces(self, batch: AnyBatch, part: slice, masks: Masks, piece: int) -> tuple[Tensor, Tensor]:
-        """Loss and logits with sequences read piece by piece; the gradients through the memories are taken on the way."""
-        assert isinstance(batch, Batch), "the spec checks that tokens are read"
-        assert isinstance(self.model, GlassworksForCausalLM), "a model that reads tokens"
-        kept: dict[int, Tensor] = {}
-
-        def share(logits: Tensor, positions: slice) -> Tensor:
-            # Pieces that are read again on the way back come last first.
-            kept[positions.start] = logits.detach()
-            return self._share(logits.float(), batch, masks, (part, positions))
-
-        reading = Reading(piece, self.spec.recompute, self.spec.truncate_after)
-        written = None if batch.written is None else batch.written[part]
-        total = pieces_loss(self.model, batch.inputs[part], reading, share, written)
-        return total, torch.cat([kept[start] for start in sorted(kept)], 1)
-
-    def _pieces(self, batch: AnyBatch) -> list[slice]:
-        size, length = batch.inputs.shape[:2]
-        # On a CPU a large batch is memory traffic: score tensors that leave the cache are allocated and paged in anew
-        # every step. Other devices take the batch whole.
-        piece = max(1, CPU_TOKENS // length) if self.options.device.type == "cpu" else size
-        return [slice(start, start + piece) for start in range(0, size, piece)]
+        here = self.layout.here
+        place = () if here.is_alone else (here.rank, here.size)
+        return Seed(self.spec.seed).child("dropout", step, *place).of_torch(self.options.device)
 
     def save(self, step: int) -> None:
         """Writes the state after `step` steps; refuses to keep a state that is not finite."""
-        tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for name, parameter in self.parameters.items():
-            for key, value in self.optimiser.state.get(parameter, {}).items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimiser/{key}/{name}"] = value
-        bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
-        if bad:
-            self._stop(step, bad[0])
-        # Tied or expanded tensors share memory, which safetensors refuses: each gets its own.
-        self.entry.save_checkpoint(
-            Checkpoint(step, {n: t.detach().clone() for n, t in tensors.items()}, self.history, self.seconds)
-        )
+        bad = first_not_finite(self.live.tensors(), self.layout)
+        if bad is not None:
+            self._stop(step, bad)
+        keep(self.entry, self.live, self.layout, Progress(step, self.history, self.seconds))
         self.events.emit(CheckpointSaved(digest=self.spec.digest(), step=step))
 
     def finish(self) -> None:
         """Checks that the last update left finite weights, then writes the model and the mark of completion."""
-        for name, parameter in self.parameters.items():
-            if not bool(torch.isfinite(parameter).all()):
-                self._stop(self.spec.steps, name)
-        nn.Module.to(self.model, "cpu")
+        bad = first_not_finite(self.parameters, self.layout)
+        if bad is not None:
+            self._stop(self.spec.steps, bad)
         if self.spec.snapshot_every:
-            self.entry.save_snapshot(self.spec.steps, self.model.state_dict())
-        with quiet_bars(), writing(self.entry.path):
+            self._snapshot(self.spec.steps)
+        model = self._plain_model()
+        if model is not None:
+            nn.Module.to(model, "cpu")
+            self._write(model)
+
+    def _write(self, model: PreTrainedModel) -> None:
+        with quiet_bars(), filling_folder(self.entry.path) as folder:
             try:
-                self.model.save_pretrained(self.entry.path)
+                model.save_pretrained(folder)
             except SafetensorError as problem:
                 # The library's writer names no reason; with less room than the weights take, the reason is the room.
-                size = sum(p.numel() * p.element_size() for p in self.parameters.values())
+                size = sum(p.numel() * p.element_size() for p in model.parameters())
                 if shutil.disk_usage(self.entry.path).free < size:
                     raise OSError(errno.ENOSPC, str(problem)) from None
                 raise
         self.entry.finish(self.history, self.seconds, {"precision": self.precision, "device": self.options.device.type})
 
+    def _snapshot(self, step: int) -> None:
+        weights = self.layout.whole(self.model.state_dict())
+        if self.layout.here.is_first:
+            self.entry.save_snapshot(step, weights)
+
+    def _plain_model(self) -> PreTrainedModel | None:
+        """The model as any other, in the first process; all take part in putting it together. None in the others."""
+        here = self.layout.here
+        if not self.layout.is_sharded:
+            return self.model if here.is_first else None
+        weights = self.layout.whole(dict(self.model.named_parameters()) | dict(self.model.named_buffers()))
+        if not here.is_first:
+            return None
+        if self._plain is None:
+            self._plain = build_hollow(self.spec)
+            nn.Module.to(self._plain, self.options.device)
+        with torch.no_grad():
+            for name, tensor in (*self._plain.named_parameters(), *self._plain.named_buffers()):
+                tensor.copy_(weights[name])
+        return self._plain
+
     def _log(self, step: int, batch: AnyBatch, logits: Tensor, loss: Tensor) -> None:
-        row = {"loss": float(loss)} | self.objective.score(logits, batch)
+        score = self.objective.score(logits, batch, self.layout.rows(len(batch.inputs)), self.layout.summed)
+        row = {"loss": float(loss)} | score
         if self.options.probe is not None:
-            self.model.eval()
-            row |= self.options.probe(self.model)
-            self.model.train()
+            model = self._plain_model()
+            if model is not None:
+                model.eval()
+                row |= self.options.probe(model)
+                model.train()
+            # However long that took, it is no step in which the others lose patience.
+            wait_for_all()
         self.history.append(step, row)
 
     def _learned_from(self, batch: AnyBatch, step: int) -> Masks:
@@ -298,11 +306,11 @@ class _Run:
 
     def _kept(self, cure: Text) -> Text:
         """The cure, and where the last good state lies."""
-        last = self.entry.load_checkpoint()
+        last = self.entry.last_step()
         if last is None:
             return say("{cure}; no state was kept, for none was good", cure=cure)
         path = str(self.entry.path)
-        return say("{cure}; the last good state (step {step}) is kept in {path}", cure=cure, step=last.step, path=path)
+        return say("{cure}; the last good state (step {step}) is kept in {path}", cure=cure, step=last, path=path)
 
     def _choose_precision(self) -> str:
         if self.spec.precision != "auto":
@@ -311,50 +319,60 @@ class _Run:
 
     def _freeze(self) -> None:
         for name, parameter in self.model.named_parameters():
-            later = any(fnmatch.fnmatch(name, f.pattern) for f in self.spec.frozen_until)
+            later = self.layout.can_freeze_later and any(
+                fnmatch.fnmatch(name, f.pattern) for f in self.spec.frozen_until
+            )
             parameter.requires_grad_(not (later or self._is_always_frozen(name)))
 
     def _is_always_frozen(self, name: str) -> bool:
         return any(fnmatch.fnmatch(name, pattern) for pattern in self.spec.frozen)
 
+    def _is_held(self, name: str, step: int) -> bool:
+        return any(step < f.step and fnmatch.fnmatch(name, f.pattern) for f in self.spec.frozen_until)
+
     def _release(self, step: int) -> None:
+        """Asks for the gradients of parameters whose step has come."""
         for name, parameter in self.parameters.items():
-            held = [f.step for f in self.spec.frozen_until if fnmatch.fnmatch(name, f.pattern)]
-            if held and step >= max(held) and not self._is_always_frozen(name):
+            if not self._is_held(name, step) and not self._is_always_frozen(name):
                 parameter.requires_grad_(True)
 
+    def _hold_back(self, step: int) -> None:
+        """Drops the gradients of parameters whose step has not come, where they had to be asked for from the start."""
+        for name, parameter in self.parameters.items():
+            if self._is_held(name, step):
+                parameter.grad = None
+
     def _take_up(self) -> None:
-        checkpoint = self.entry.load_checkpoint()
-        if checkpoint is None:
-            if self.spec.start_from is not None:
-                _start_from(self.model, StoreEntry(self.options.store, self.spec.start_from).path)
-            return
-        state = {n.removeprefix("model/"): t for n, t in checkpoint.tensors.items() if n.startswith("model/")}
-        self.model.load_state_dict(state)
-        for name, tensor in checkpoint.tensors.items():
-            if name.startswith("optimiser/"):
-                _, key, parameter = name.split("/", 2)
-                # AdamW counts its steps on the CPU whatever the device.
-                place = tensor if key == "step" else tensor.to(self.options.device)
-                self.optimiser.state[self.parameters[parameter]][key] = place
-        self.history, self.first_step = checkpoint.history, checkpoint.step
-        self.earlier_seconds = checkpoint.seconds
+        """Goes on from the last checkpoint, or from the training before where there is one."""
+        progress = take_up(self.entry, self.live, self.layout)
+        if progress is not None:
+            self.history, self.first_step = progress.history, progress.step
+            self.earlier_seconds = progress.seconds
+        elif self.spec.start_from is not None:
+            earlier: Mapping[str, Tensor] = {}
+            if self.layout.here.is_first:
+                earlier = _weights_of(self.spec, self.model, StoreEntry(self.options.store, self.spec.start_from).path)
+            for name, tensor in self.model.state_dict().items():
+                self.layout.fill(tensor, earlier.get(name))
 
 
-def _start_from(model: nn.Module, folder: Path) -> None:
-    """Takes the weights of the model in a folder; InvalidInput where they do not fit."""
-    assert isinstance(model, PreTrainedModel)
+def _weights_of(spec: TrainingSpec, model: PreTrainedModel, folder: Path) -> Mapping[str, Tensor]:
+    """The weights of the model in a folder by name; InvalidInput where they do not fit this model."""
     with quiet_bars():
-        earlier = type(model).from_pretrained(folder)
-    try:
-        model.load_state_dict(earlier.state_dict())
-    except RuntimeError as problem:
+        earlier = model_class(spec).from_pretrained(folder).state_dict()
+    here = model.state_dict()
+    odd = sorted(n for n in {*here, *earlier} if n not in here or n not in earlier or here[n].shape != earlier[n].shape)
+    if odd:
+        name, shapes = odd[0], [str(list(s[odd[0]].shape)) if odd[0] in s else "-" for s in (earlier, here)]
         raise InvalidInput(
             say(
-                "the model cannot start from the weights in {folder}: {reason}", folder=str(folder), reason=str(problem)
+                "the model cannot start from the weights in {folder}: {reason}",
+                folder=str(folder),
+                reason=f"{name}: {shapes[0]}, {shapes[1]}",
             ),
             right=say("a model of the same parts and sizes"),
-        ) from None
+        )
+    return earlier
 
 
 def _batches(spec: TrainingSpec, first: int, device: str) -> Iterator[tuple[int, AnyBatch]]:

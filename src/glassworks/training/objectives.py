@@ -17,6 +17,11 @@ from glassworks.tasks.solvers import half_squared_error
 AnyBatch = Batch | VectorBatch
 # Whatever the library's model returns that has `logits`.
 Forward = Callable[..., Any]
+_ALL = slice(None)
+
+
+def _as_it_is(part: Tensor) -> Tensor:
+    return part
 
 
 class Objective(ABC):
@@ -31,8 +36,13 @@ class Objective(ABC):
         """The mean loss over the positions where `mask` is True; `targets` are the batch's for these sequences."""
 
     @abstractmethod
-    def score(self, output: Tensor, batch: AnyBatch) -> dict[str, float]:
-        """What is logged of a whole batch, by name."""
+    def score(
+        self, output: Tensor, batch: AnyBatch, rows: slice = _ALL, total: Callable[[Tensor], Tensor] = _as_it_is
+    ) -> dict[str, float]:
+        """What is logged of a whole batch, by name.
+
+        Where `output` is of some `rows` of the batch, `total` adds up what other processes found in the other rows.
+        """
 
 
 class CrossEntropy(Objective):
@@ -54,11 +64,14 @@ class CrossEntropy(Objective):
         """Cross-entropy."""
         return F.cross_entropy(output[mask], targets[mask])
 
-    def score(self, output: Tensor, batch: AnyBatch) -> dict[str, float]:
+    def score(
+        self, output: Tensor, batch: AnyBatch, rows: slice = _ALL, total: Callable[[Tensor], Tensor] = _as_it_is
+    ) -> dict[str, float]:
         """Accuracy and loss (nats) over each mask of the batch, as `accuracy/<mask>` and `loss/<mask>`."""
-        right = (output.argmax(-1) == batch.targets).float()
-        loss = F.cross_entropy(output.flatten(0, 1), batch.targets.flatten(), reduction="none").view_as(right)
-        return _means({"accuracy": right, "loss": loss}, batch)
+        targets = batch.targets[rows]
+        right = (output.argmax(-1) == targets).float()
+        loss = F.cross_entropy(output.flatten(0, 1), targets.flatten(), reduction="none").view_as(right)
+        return _means({"accuracy": right, "loss": loss}, batch, rows, total)
 
 
 class BothSides(CrossEntropy):
@@ -120,9 +133,11 @@ class SquaredError(Objective):
         """Half the squared error."""
         return half_squared_error(output, targets)[mask].mean()
 
-    def score(self, output: Tensor, batch: AnyBatch) -> dict[str, float]:
+    def score(
+        self, output: Tensor, batch: AnyBatch, rows: slice = _ALL, total: Callable[[Tensor], Tensor] = _as_it_is
+    ) -> dict[str, float]:
         """The loss over each mask of the batch, as `loss/<mask>`."""
-        return _means({"loss": half_squared_error(output, batch.targets)}, batch)
+        return _means({"loss": half_squared_error(output, batch.targets[rows])}, batch, rows, total)
 
 
 def objective_of(model: AnyModel, task: AnyTask) -> Objective:
@@ -157,10 +172,14 @@ def _mask(real: Tensor | None, part: slice) -> dict[str, Tensor]:
     return {} if real is None else {"attention_mask": real[part].long()}
 
 
-def _means(values: dict[str, Tensor], batch: AnyBatch) -> dict[str, float]:
+def _means(
+    values: dict[str, Tensor], batch: AnyBatch, rows: slice, total: Callable[[Tensor], Tensor]
+) -> dict[str, float]:
     row: dict[str, float] = {}
     for name, mask in batch.scored.items():
         count = mask.sum()
         if int(count):
-            row |= {f"{what}/{name}": float((value * mask).sum() / count) for what, value in values.items()}
+            row |= {
+                f"{what}/{name}": float(total((value * mask[rows]).sum()) / count) for what, value in values.items()
+            }
     return row

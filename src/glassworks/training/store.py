@@ -2,14 +2,15 @@
 
 `store/<digest>/` holds config.json and model.safetensors (a Hugging Face folder), world.json (alphabet and task; models
 of bytes have a tokenizer instead of an alphabet), training.json (the spec), history.json (what was logged), snapshots/ where copies along the way were asked for and,
-while unfinished, checkpoint.safetensors.
+while unfinished, checkpoint.safetensors, or checkpoint-<step>/ with the shards of several processes.
 """
 
+import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,11 @@ from glassworks.core.runs import lock_folder
 from glassworks.core.text import say
 from glassworks.models.byte_tokenizer import save_byte_tokenizer
 from glassworks.tasks.base import TokenTask
-from glassworks.tensors.files import load_tensors, save_tensors
+from glassworks.tensors.files import load_tensors, read_header, save_tensors
 from glassworks.training.spec import TrainingSpec
+
+if TYPE_CHECKING:
+    from glassworks.training.shards import Shards
 
 
 @dataclass
@@ -73,13 +77,34 @@ def snapshots(folder: Path) -> Iterator[tuple[int, dict[str, Tensor]]]:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """The state after `step` optimiser steps, enough to go on as if nothing had happened."""
+class Progress:
+    """How far a training has come: optimiser steps, what was logged, wall time."""
 
     step: int
-    tensors: dict[str, Tensor]
     history: History
     seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"step": self.step, "seconds": self.seconds, "history": self.history.to_json()}
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> "Progress":
+        """Reads what `to_json` wrote; KeyError, TypeError or ValueError where it did not."""
+        return cls(int(found["step"]), History.from_json(found["history"]), float(found["seconds"]))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state after some optimiser steps, enough to go on as if nothing had happened."""
+
+    tensors: dict[str, Tensor]
+    progress: Progress
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps that lie behind it."""
+        return self.progress.step
 
 
 class StoreEntry:
@@ -96,11 +121,13 @@ class StoreEntry:
 
     def history(self) -> History:
         """What was logged while training."""
-        return History.from_json(read_json(self.path / "history.json"))
+        with self._whole("history.json"):
+            return History.from_json(read_json(self.path / "history.json"))
 
     def seconds(self) -> float:
         """Wall time of the training, in seconds, over all its sessions."""
-        return float(read_json(self.path / "done.json")["seconds"])
+        with self._whole("done.json"):
+            return float(read_json(self.path / "done.json")["seconds"])
 
     @contextmanager
     def lock(self) -> Generator[None]:
@@ -132,27 +159,79 @@ class StoreEntry:
         """Replaces the checkpoint: one file, so that it is whole or the former one."""
         import json
 
+        progress = checkpoint.progress
         header = {
-            "step": str(checkpoint.step),
-            "seconds": repr(checkpoint.seconds),
-            "history": json.dumps(checkpoint.history.to_json()),
+            "step": str(progress.step),
+            "seconds": repr(progress.seconds),
+            "history": json.dumps(progress.history.to_json()),
         }
-        save_tensors(self.path / "checkpoint.safetensors", checkpoint.tensors, header)
+        save_tensors(self._file, checkpoint.tensors, header)
+        self.forget_checkpoints(but=self._file)
+
+    @contextmanager
+    def _whole(self, name: str) -> Generator[None]:
+        """Inside the `with` a file of the entry is taken apart; BrokenFile where it is not as it was written."""
+        try:
+            yield
+        except (KeyError, ValueError, TypeError, AttributeError) as problem:
+            raise BrokenFile(
+                say("{path} is no checkpoint of Glassworks: {reason}", path=str(self.path / name), reason=str(problem)),
+                right=say("delete it to train from the start"),
+            ) from None
 
     def load_checkpoint(self) -> Checkpoint | None:
-        """The last checkpoint, or None when there is none; BrokenFile when it is damaged."""
+        """The last checkpoint in whatever form, or None when there is none; BrokenFile when it is damaged."""
+        shards = self.shards()
+        if shards is not None:
+            from glassworks.training.shards import read_whole
+
+            return Checkpoint(read_whole(shards), shards.progress)
+        if not self._file.is_file():
+            return None
+        tensors, header = load_tensors(self._file)
+        return Checkpoint(tensors, self._progress_of(header))
+
+    def shards(self) -> "Shards | None":
+        """The last checkpoint where it lies in shards; None where there is none, or one file is newer."""
+        from glassworks.training.shards import found_shards, open_shards
+
+        found = found_shards(self.path)
+        if not found:
+            return None
+        shards = open_shards(found[-1])
+        if self._file.is_file() and self._progress_of(read_header(self._file)).step > shards.progress.step:
+            return None
+        return shards
+
+    def last_step(self) -> int | None:
+        """Optimiser steps that lie behind the last checkpoint; None when there is none."""
+        shards = self.shards()
+        if shards is not None:
+            return shards.progress.step
+        return self._progress_of(read_header(self._file)).step if self._file.is_file() else None
+
+    def forget_checkpoints(self, but: Path | None = None) -> None:
+        """Removes all checkpoints that are not the newest, and what a killed process left of one."""
+        from glassworks.training.shards import PARTIAL, found_shards
+
+        for folder in (*found_shards(self.path), self.path / PARTIAL):
+            if folder != but:
+                shutil.rmtree(folder, ignore_errors=True)
+        if self._file != but:
+            self._file.unlink(missing_ok=True)
+
+    @property
+    def _file(self) -> Path:
+        return self.path / "checkpoint.safetensors"
+
+    def _progress_of(self, header: Mapping[str, str]) -> Progress:
         import json
 
-        path = self.path / "checkpoint.safetensors"
-        if not path.is_file():
-            return None
-        tensors, header = load_tensors(path)
         try:
-            history = History.from_json(json.loads(header["history"]))
-            return Checkpoint(int(header["step"]), tensors, history, float(header["seconds"]))
-        except (KeyError, ValueError) as problem:
+            return Progress.from_json({**header, "history": json.loads(header["history"])})
+        except (KeyError, ValueError, TypeError, AttributeError) as problem:
             raise BrokenFile(
-                say("{path} is no checkpoint of Glassworks: {reason}", path=str(path), reason=str(problem)),
+                say("{path} is no checkpoint of Glassworks: {reason}", path=str(self._file), reason=str(problem)),
                 right=say("delete it to train from the start"),
             ) from None
 
@@ -160,4 +239,4 @@ class StoreEntry:
         """Writes the history and, last of all, the mark that the entry is whole."""
         write_json(self.path / "history.json", history.to_json())
         write_json(self.path / "done.json", {"seconds": seconds} | dict(facts))
-        (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
+        self.forget_checkpoints()

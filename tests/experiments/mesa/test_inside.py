@@ -208,6 +208,7 @@ def test_a_softmax_layer_that_says_nothing_is_replaced_for_nothing():
         assert float(losses(replaced(model, layer, twins[layer]), batch).mean() / whole) == pytest.approx(1.0, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_fitting_brings_a_linear_layer_closer_to_the_softmax_layer():
     model, world = small_softmax(0.4), Dynamics(hidden=3, length=LENGTH)
     batch = world.sample(64, Seed(0))

@@ -10,8 +10,6 @@ from tests.studio.pages.test_shell import PAGES
 
 pytestmark = pytest.mark.slow
 AXE = Path(__file__).parents[3] / "web/node_modules/axe-core/axe.min.js"
-# Where a page needs a moment until its numbers are there.
-SETTLED = 4000
 
 
 def violations(page: Any) -> list[str]:
@@ -31,7 +29,8 @@ def test_no_serious_violation(browser_page: Callable[..., Any], path: str, dark:
     if not AXE.is_file():
         pytest.skip("axe-core is not installed; `make pages` does it")
     page = browser_page(f"/{path}", width=width, dark=dark, lang=lang)
-    page.wait_for_timeout(SETTLED)
+    # Its numbers are there.
+    page.wait_for_load_state("networkidle")
     assert violations(page) == []
 
 

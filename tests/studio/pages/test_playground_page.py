@@ -247,8 +247,11 @@ def test_the_program_runs_alone_and_the_saved_state_comes_back(browser_page: Ope
     download.value.save_as(tmp_path / "state.json")
     assert json.loads((tmp_path / "state.json").read_text())
     page.get_by_role("button", name="Circle").click()
+    # Another task begins anew; only then does epoch 20 show that the file was opened.
+    page.get_by_test_id("epoch").get_by_text("000,000").wait_for()
     page.locator("input[type=file]").first.set_input_files(tmp_path / "state.json")
     page.get_by_test_id("epoch").get_by_text("000,020").wait_for()
+    page.get_by_role("button", name="Exclusive or", pressed=True).wait_for()
     assert state(page)["dataset"] == "xor"
     assert loss(page) == shown
 

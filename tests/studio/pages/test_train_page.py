@@ -90,3 +90,70 @@ def test_a_text_that_is_pasted_becomes_a_file_of_the_form(browser_page: Callable
     expect(page.get_by_text(re.compile("my-text.txt")).first).to_be_visible(timeout=LONG)
     expect(page.get_by_role("button", name="Start", exact=True).last).to_be_enabled(timeout=LONG)
     assert (studio.out / "data" / "my-text.txt").read_text().startswith("once upon a time")
+
+
+def test_where_it_runs_is_chosen_by_keyboard_and_what_is_wrong_is_said_there(browser_page: Callable[..., Any]) -> None:
+    page = browser_page(_form('{"steps":24}'))
+    section = page.get_by_text("Where and with how much", exact=True)
+    expect(section).to_be_visible(timeout=LONG)
+    section.focus()
+    page.keyboard.press("Enter")
+    processes = page.get_by_role("textbox", name="processes", exact=True)
+    processes.fill("2")
+    expect(page.get_by_text(re.compile(r"--launch 2 --out"))).to_be_visible(timeout=LONG)
+    expect(page.get_by_text("2 processes train together")).to_be_visible()
+    page.get_by_role("textbox", name="once with each value").fill("seed=0..2")
+    wrong = page.locator(".wrong", has_text="where.vary")
+    expect(wrong).to_be_visible(timeout=LONG)
+    expect(page.get_by_role("button", name="Start", exact=True).last).to_be_disabled()
+    processes.fill("1")
+    expect(page.get_by_text("3 trainings")).to_be_visible(timeout=LONG)
+    page.get_by_role("group", name="where to run").get_by_label("kind").select_option("slurm")
+    page.get_by_role("textbox", name="partition").fill("gpu")
+    page.get_by_role("textbox", name="partition").press("Tab")
+    expect(page.get_by_text(re.compile(r"--vary seed=0\.\.2 --executor slurm:gpu --out"))).to_be_visible(timeout=LONG)
+    # The address is the state here too.
+    assert "where.executor.partition" in page.url
+
+
+@pytest.mark.nightly
+def test_several_values_are_trained_by_two_workers_and_end_as_a_table(browser_page: Callable[..., Any]) -> None:
+    choices = (
+        '{"steps":20,"batch":4,"task.length":32,"model.width":32,"where.vary":["seed=0..2"],'
+        '"where.executor":{"kind":"local"}}'
+    )
+    page = browser_page(_form(choices), width=390, height=844)
+    start = page.get_by_role("button", name="Start", exact=True).last
+    expect(start).to_be_enabled(timeout=LONG)
+    start.click()
+    watch = page.get_by_role("region", name="Watch")
+    expect(watch.get_by_text("worker 1")).to_be_visible(timeout=LONG)
+    table = watch.get_by_role("region", name="Every combination")
+    expect(table.get_by_role("link", name="Walk through it")).to_have_count(3, timeout=LONG)
+    expect(watch.get_by_text(re.compile("mean loss over 3 seeds"))).to_be_visible()
+    expect(watch.get_by_text("parts finished: 3")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.nightly
+def test_two_processes_train_one_model_and_stop_and_go_on_together(browser_page: Callable[..., Any]) -> None:
+    page = browser_page(
+        _form(
+            '{"steps":4000,"batch":4,"task.length":32,"model.width":32,"seed":11,"where.launch":2,"where.shard":true}'
+        )
+    )
+    start = page.get_by_role("button", name="Start", exact=True).last
+    expect(start).to_be_enabled(timeout=LONG)
+    start.click()
+    watch = page.get_by_role("region", name="Watch")
+    expect(watch.get_by_text(re.compile(r"step [1-9]\d* of 4000"))).to_be_visible(timeout=LONG)
+    expect(watch.get_by_text("2 processes train together")).to_be_visible()
+    watch.get_by_role("button", name="Pause").click()
+    expect(watch.get_by_text("paused")).to_be_visible(timeout=LONG)
+    watch.get_by_role("button", name="Continue").click()
+    watch.get_by_role("button", name="Stop").click()
+    expect(watch.get_by_role("button", name="Go on")).to_be_visible(timeout=LONG)
+    watch.get_by_role("button", name="Go on").click()
+    expect(watch.get_by_text(re.compile("session 2"))).to_be_attached(timeout=LONG)
+    watch.get_by_role("button", name="Stop").click()
+    expect(watch.get_by_role("button", name="Go on")).to_be_visible(timeout=LONG)

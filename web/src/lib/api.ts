@@ -61,9 +61,9 @@ export async function get<Answer>(path: string, signal?: AbortSignal): Promise<A
   return (await read(await sent(path, { signal }))) as Answer;
 }
 
-export async function post<Answer>(path: string, body: unknown, method: "POST" | "PUT" | "DELETE" = "POST"): Promise<Answer> {
+export async function post<Answer>(path: string, body: unknown, method: "POST" | "PUT" | "DELETE" = "POST", signal?: AbortSignal): Promise<Answer> {
   const headers = { "content-type": "application/json" };
-  return (await read(await sent(path, { method, headers, body: JSON.stringify(body) }))) as Answer;
+  return (await read(await sent(path, { method, headers, body: JSON.stringify(body), signal }))) as Answer;
 }
 
 async function sent(path: string, options: RequestInit): Promise<Response> {

@@ -26,6 +26,12 @@ export interface Passport extends Model {
   reads: "text" | "tokens";
 }
 
+/** Above it the weights alone take a gigabyte, and a model is opened only when a person says so. */
+const LARGE = 250_000_000;
+const wanted = $state<{ ids: Record<string, true> }>({ ids: {} });
+export const isHeld = (model: Model | undefined): boolean => model !== undefined && model.parameters > LARGE && !wanted.ids[model.id];
+export const release = (id: string): void => void (wanted.ids[id] = true);
+
 export const BUNDLED = "bundled/duet";
 let asked: Promise<Model[]> | undefined;
 

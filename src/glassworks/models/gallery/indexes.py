@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from glassworks.core.errors import GlassworksError, NotFound
 from glassworks.core.text import say
-from glassworks.models.gallery.entries import Wheel
+from glassworks.models.gallery.kinds import Wheel
 from glassworks.models.gallery.line import BROKEN_LINE, Line, shown, unreachable
 
 PYPI = "https://pypi.org/simple"

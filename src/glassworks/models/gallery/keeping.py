@@ -14,7 +14,8 @@ from glassworks.core.runs import lock_folder, sha256_of
 from glassworks.core.text import Text, say
 from glassworks.models.folders import check_folder
 from glassworks.models.gallery.downloads import Tell
-from glassworks.models.gallery.entries import Entry, Hub, Source, Wheel, Wheels, entry_of
+from glassworks.models.gallery.entries import entry_of
+from glassworks.models.gallery.kinds import Entry, Hub, Shipped, Source, Wheel, Wheels
 from glassworks.models.gallery.readings import read
 from glassworks.models.gallery.sources import fetch, hub_folder
 from glassworks.models.gallery.tokenizing import begin_texts_with
@@ -219,6 +220,8 @@ def _sync(folder: Path) -> None:
 
 def _snapshots(entry: Entry) -> Generator[Path]:
     for source in entry.sources:
+        if isinstance(source, Shipped):
+            yield source.path
         if isinstance(source, Hub) and source.reading is None:
             folder = hub_folder(source)
             if folder is not None:
@@ -228,5 +231,6 @@ def _snapshots(entry: Entry) -> Generator[Path]:
 def _kept(entry: Entry, folder: Path, *, is_new: bool) -> Kept:
     origin = origin_of(folder)
     size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-    address = str(origin.get("source") or f"{entry.sources[0]}/tree/{folder.name}")
+    first = entry.sources[0]
+    address = str(origin.get("source") or (first if isinstance(first, Shipped) else f"{first}/tree/{folder.name}"))
     return Kept(entry, folder, address, str(origin.get("sha256", "")), size, is_new)

@@ -12,7 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glassworks.core.errors import BrokenFile
+from glassworks.core.reading import read_bytes
 from glassworks.core.text import say
+
+# Bytes of the largest file; the format itself holds no more.
+LARGEST = 1 << 31
 
 # TensorProto.DataType -> numpy, for the kinds that int8 exports hold.
 KINDS: Mapping[int, np.dtype[np.generic]] = {
@@ -55,7 +59,7 @@ class Graph:
 def read_onnx(path: Path) -> Graph:
     """Tensors and operations of an `.onnx` file; raises BrokenFile where it is not whole or of another kind."""
     try:
-        model = dict(_fields(memoryview(path.read_bytes())))
+        model = dict(_fields(memoryview(read_bytes(path, LARGEST))))
         fields = list(_fields(_bytes(model[7])))
         tensors = dict(_tensor(_bytes(value)) for number, value in fields if number == 5)
         nodes = tuple(_node(_bytes(value)) for number, value in fields if number == 1)

@@ -22,11 +22,13 @@ from glassworks.core.files import writing
 from glassworks.core.text import say
 from glassworks.models.folders import check_folder
 from glassworks.models.gallery.bert_onnx import read_bert_onnx
-from glassworks.models.gallery.entries import Reading
+from glassworks.models.gallery.gguf_header import check_gguf
+from glassworks.models.gallery.kinds import Reading
 from glassworks.models.gallery.onnx import Graph, read_onnx
 from glassworks.models.llama2c import read_llama2c, tokenizer_beside
 from glassworks.models.min_gpt import read_min_gpt
-from glassworks.models.quiet import quiet_bars
+from glassworks.models.quiet import no_report, no_word_about_ties, quiet_bars
+from glassworks.models.taming import tamed
 
 # Of a folder, these are taken along: no pickles, no program code.
 KEPT_FILES = (
@@ -74,12 +76,18 @@ def read_gguf(path: Path) -> tuple[Any, Any]:
     The library marks such a model as quantised and refuses to save it, though its weights are plain floats
     by then; they move into a fresh model of the same class.
     """
+    check_gguf(path)
     address = {"gguf_file": path.name, "local_files_only": True}
     try:
         # The bar of the conversion asks nobody whether it may be drawn.
-        with redirect_stderr(io.StringIO()):
-            loaded: Any = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **address)
-            tokenizer: Any = AutoTokenizer.from_pretrained(path.parent, **address)
+        with redirect_stderr(io.StringIO()), no_report(), no_word_about_ties():
+            found: Any = AutoModelForCausalLM.from_pretrained(
+                path.parent, dtype=torch.float32, output_loading_info=True, **address
+            )
+            loaded, report = found
+            tokenizer = tamed(AutoTokenizer.from_pretrained(path.parent, **address))
+    except MemoryError:
+        raise
     except Exception as problem:  # a GGUF file is anyone's: the library fails wherever it first meets what it lacks
         raise InvalidInput(
             say(
@@ -89,6 +97,16 @@ def read_gguf(path: Path) -> tuple[Any, Any]:
             ),
             right=say("a GGUF file of an architecture that transformers can read"),
         ) from None
+    if missing := sorted(report["missing_keys"]):
+        raise BrokenFile(
+            say(
+                "{source} lacks {count} weights of its model, such as {name}",
+                source=str(path),
+                count=len(missing),
+                name=missing[0],
+            ),
+            right=say("a complete checkpoint; nothing was filled in at random"),
+        )
     settings = loaded.config.to_dict()
     for name in ("quantization_config", "_name_or_path", "_model_name_or_path"):
         settings.pop(name, None)

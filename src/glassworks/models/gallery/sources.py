@@ -14,8 +14,8 @@ from glassworks.core.files import writing
 from glassworks.core.runs import sha256_of
 from glassworks.core.text import say
 from glassworks.models.gallery.downloads import Expected, Tell, download
-from glassworks.models.gallery.entries import Assets, Hub, Page, Source, Wheel, Wheels
 from glassworks.models.gallery.indexes import addresses, places
+from glassworks.models.gallery.kinds import Assets, Hub, Page, Shipped, Source, Wheel, Wheels
 from glassworks.models.gallery.line import Line, shown
 from glassworks.models.gallery.readings import KEPT_FILES
 
@@ -49,6 +49,9 @@ def fetch(source: Source, work: Path, *, is_offline: bool, tell: Tell) -> Raw:
             return _from_hub(source, is_offline, tell)
         case Assets():
             return _from_assets(source)
+        case Shipped():
+            # Whoever has it never comes here.
+            raise NotFound(say("{source} is not in this installation", source=str(source)))
 
 
 def assets() -> Path | None:

@@ -62,7 +62,9 @@ def write_two_files(subject: Subject, folder: Path) -> TwoFiles:
 def _check_folder(folder: Path) -> None:
     if folder.is_file():
         raise InvalidInput(say("{path} is a file", path=str(folder)), right=say("a folder to write into"))
-    others = [path.name for path in folder.iterdir() if path.name not in (PARAMETERS, RUN)] if folder.is_dir() else []
+    # What a killed process left of these two begins with a dot, and is removed when they are written.
+    here = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+    others = [name for name in here if name not in (PARAMETERS, RUN)]
     if others:
         raise InvalidInput(
             say("{path} holds other files already", path=str(folder)),

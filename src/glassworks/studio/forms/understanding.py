@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,18 @@ from glassworks.core.errors import GlassworksError, InvalidInput, NotFound, Unkn
 from glassworks.core.spec import Spec
 from glassworks.core.text import say
 from glassworks.studio.forms.choices import ExamineForm, SweepForm
+from glassworks.studio.forms.where import (
+    Where,
+    checked_variants,
+    facts_of,
+    is_of_this_machine,
+    is_table,
+    other_choices,
+    where_of,
+    words_of,
+)
 from glassworks.studio.forms.words import settings_of
+from glassworks.studio.jobs.cores import threads, usable_cores
 
 if TYPE_CHECKING:
     from glassworks.studio.questions.desk import Desk
@@ -45,20 +54,28 @@ class Understood:
     """The command line, without its program."""
     title: str
     facts: dict[str, Any] = field(default_factory=dict[str, Any])
+    where: Where | None = None
+    """Where it is computed and with how much, where that can be chosen."""
 
 
 def understood(verb: str, about: str, choices: Choices, desk: Desk) -> Understood:
     """The spec and the command of a form; every error of the specs, with the field's path, as the command line has them."""
     from glassworks.training.stages.shelf import STAGES
 
-    makers: dict[str, Callable[[str, Choices, Desk], Understood]] = {
+    makers: dict[str, Callable[[str, Choices, Where | None, Desk], Understood]] = {
         TRAIN: _training, REPRODUCE: _reproduction, EXAMINE: _examination, SWEEP: _sweep,
     }  # fmt: skip
-    if verb in makers:
-        return _sayable(makers[verb](about, choices, desk))
-    if verb in STAGES.kinds:
-        return _sayable(_stage(verb, choices, desk))
-    raise UnknownName("verb", verb, [*makers, *STAGES.kinds])
+    makers |= dict.fromkeys(STAGES.kinds, partial(_stage, verb))
+    if verb not in makers:
+        raise UnknownName("verb", verb, makers)
+    where = where_of(verb, choices)
+    return _placed(makers[verb](about, other_choices(choices), where, desk), where, desk)
+
+
+def _placed(found: Understood, where: Where | None, desk: Desk) -> Understood:
+    """The same with where it is computed; InvalidInput where what was typed can be no command."""
+    words = (*found.words, *words_of(where), "--out", str(desk.places.out))
+    return _sayable(replace(found, words=words, where=where, facts=found.facts | facts_of(where)))
 
 
 def _sayable(found: Understood) -> Understood:
@@ -97,7 +114,7 @@ def standard_of(verb: str, about: str, choices: Choices) -> dict[str, Any] | Non
     return found.to_json()
 
 
-def _training(about: str, choices: Choices, desk: Desk) -> Understood:
+def _training(about: str, choices: Choices, where: Where | None, desk: Desk) -> Understood:
     from glassworks.training.recipes import read_settings, training_of
 
     words = settings_of(choices)
@@ -108,18 +125,24 @@ def _training(about: str, choices: Choices, desk: Desk) -> Understood:
     short = mixers[0] if len(set(mixers)) == 1 else ", ".join(mixers)
     named = Path(str(choices["task.path"])).name if "task.path" in choices else about
     folder = desk.places.out / "store" / spec.digest()
-    return Understood(
-        spec, standard, ("train", about, *words, *_out(desk)), f"{named} · {short}",
-        {
-            "steps": spec.steps, "tokens_per_step": spec.batch * spec.task.longest, "model": str(folder),
-            "digest": spec.digest(), "seconds": _estimate(spec), "found": (folder / "done.json").is_file(),
-            "unit": "half squared error" if spec.task.reads == "vectors" else "nats per byte" if spec.task.kind == "text" else "nats per token",
-            "reads": spec.task.reads,
-        },
-    )  # fmt: skip
+    facts: dict[str, Any] = {
+        "steps": spec.steps, "tokens_per_step": spec.batch * spec.task.longest, "model": str(folder),
+        "digest": spec.digest(), "seconds": _seconds([spec], where), "found": (folder / "done.json").is_file(),
+        "unit": "half squared error" if spec.task.reads == "vectors" else "nats per byte" if spec.task.kind == "text" else "nats per token",
+        "reads": spec.task.reads,
+    }  # fmt: skip
+    if is_table(where):
+        made = checked_variants(where, lambda more: training_of(about, read_settings([*words, *more])))
+        each = {one.digest(): one for one in made.checked}
+        more, seconds = made.count / len(made.checked), _seconds(list(each.values()), where)
+        facts |= {
+            "steps": round(sum(one.steps for one in each.values()) * more), "model": "", "trainings": made.count,
+            "seconds": None if seconds is None else seconds * more, "found": False,
+        }  # fmt: skip
+    return Understood(spec, standard, ("train", about, *words), f"{named} · {short}", facts)
 
 
-def _stage(verb: str, choices: Choices, desk: Desk) -> Understood:
+def _stage(verb: str, _about: str, choices: Choices, where: Where | None, desk: Desk) -> Understood:
     from glassworks.training.stages.base import LearningSpec, check_start
     from glassworks.training.stages.pretrain import PretrainSpec
     from glassworks.training.stages.recipes import stage_of
@@ -139,6 +162,9 @@ def _stage(verb: str, choices: Choices, desk: Desk) -> Understood:
         "ppo": "policy loss",
     }
     facts: dict[str, Any] = {"unit": units.get(verb, "nats per token"), "reads": "tokens"}
+    if is_table(where):
+        # As the command takes them: what is also an option of its own may vary too.
+        facts["trainings"] = checked_variants(where, lambda more: stage_of(verb, [*words, *more])).count
     if isinstance(spec, LearningSpec):
         facts["steps"] = spec.steps
     if isinstance(spec, PretrainSpec):
@@ -146,10 +172,10 @@ def _stage(verb: str, choices: Choices, desk: Desk) -> Understood:
     if isinstance(spec, ReinforcedSpec):
         facts["answers_per_step"] = spec.answers
     source = Path(spec.start).name if spec.start else ", ".join(Path(one).name for one in _data_of(spec)[:2])
-    return Understood(spec, standard, ("train", verb, *words, *_out(desk)), f"{verb} · {source}", facts)
+    return Understood(spec, standard, ("train", verb, *words), f"{verb} · {source}", facts)
 
 
-def _reproduction(about: str, choices: Choices, desk: Desk) -> Understood:
+def _reproduction(about: str, choices: Choices, where: Where | None, desk: Desk) -> Understood:
     from glassworks.evidence.claims import Scale
     from glassworks.experiments import EXPERIMENTS
 
@@ -175,14 +201,14 @@ def _reproduction(about: str, choices: Choices, desk: Desk) -> Understood:
         words += ["--set", setting]
     trainings = {t.digest(): t for name in chosen or known for t in spec.trainings(name).values()}
     facts = {
-        "seconds": sum(_estimate(one) for one in trainings.values()) if trainings else None,
+        "seconds": _seconds(list(trainings.values()), where) if trainings else None,
         "trainings": len(trainings), "steps": sum(one.steps for one in trainings.values()) or None,
         "run": f"{about}/{spec.digest()}", "unit": "nats per token", "reads": "tokens",
     }  # fmt: skip
-    return Understood(spec, standard, (*words, *_out(desk)), f"{about} · {scale}", facts)
+    return Understood(spec, standard, tuple(words), f"{about} · {scale}", facts)
 
 
-def _examination(about: str, choices: Choices, desk: Desk) -> Understood:
+def _examination(about: str, choices: Choices, where: Where | None, desk: Desk) -> Understood:
     from glassworks.instruments import INSTRUMENTS
 
     standard = ExamineForm()
@@ -194,10 +220,10 @@ def _examination(about: str, choices: Choices, desk: Desk) -> Understood:
     words += [f"--text={spec.text}"] if spec.text else []
     words += [f"--with={name}" for name in spec.instruments]
     words += [f"--seed={spec.seed}"] if spec.seed else []
-    return Understood(spec, standard, (*words, *_out(desk)), f"examine · {spec.model.rpartition('/')[2]}", {})
+    return Understood(spec, standard, tuple(words), f"examine · {spec.model.rpartition('/')[2]}", {})
 
 
-def _sweep(about: str, choices: Choices, desk: Desk) -> Understood:
+def _sweep(about: str, choices: Choices, where: Where | None, desk: Desk) -> Understood:
     from glassworks.evaluation.benchmarks import parse_benchmarks
     from glassworks.surgery.families import parse_families
 
@@ -215,11 +241,7 @@ def _sweep(about: str, choices: Choices, desk: Desk) -> Understood:
     words += [] if spec.limit is None else [f"--limit={spec.limit}"]
     words += [f"--protect={','.join(map(str, spec.protect))}"] if spec.protect else []
     words += [f"--stack={spec.stack}"] if spec.stack else []
-    return Understood(spec, standard, (*words, *_out(desk)), f"sweep · {spec.model.rpartition('/')[2]}", {})
-
-
-def _out(desk: Desk) -> tuple[str, str]:
-    return "--out", str(desk.places.out)
+    return Understood(spec, standard, tuple(words), f"sweep · {spec.model.rpartition('/')[2]}", {})
 
 
 def _needed_model(identifier: str, desk: Desk) -> str:
@@ -248,11 +270,24 @@ def _check_files(spec: StageSpec) -> None:
             raise NotFound(say("{path} is not there", path=path), right=say("a file on this machine"))
 
 
-def _estimate(spec: TrainingSpec) -> float:
-    """Seconds of a training as a job of the studio, by counted operations at a share of the measured rate."""
+def _seconds(specs: Sequence[TrainingSpec], where: Where | None) -> float | None:
+    """Seconds of some trainings as a job of the studio; None where another machine computes them."""
+    executor = None if where is None else where.executor
+    if executor is not None and not is_of_this_machine(executor):
+        return None
+    if executor is not None:
+        at_once = max(1, min(executor.workers, usable_cores() // executor.threads, len(specs)))
+        return sum(_estimate(one, executor.threads) for one in specs) / at_once
+    facts = facts_of(where)
+    cores = min(usable_cores(), threads(facts) * facts["launch"])
+    return sum(_estimate(one, cores) for one in specs)
+
+
+def _estimate(spec: TrainingSpec, cores: int) -> float:
+    """Seconds of a training on so many cores, by counted operations at a share of the measured rate."""
     from glassworks.training.cost import SHARE_OF_RATE, operations_of
 
-    products = operations_of(spec) / (_rate() * _threads() * SHARE_OF_RATE["float32"])
+    products = operations_of(spec) / (_rate() * cores * SHARE_OF_RATE["float32"])
     return products + spec.steps * _STEP_SECONDS
 
 
@@ -268,10 +303,3 @@ def _rate() -> float:
         _ = a @ a
         best = min(best, time.perf_counter() - begun)
     return 2.0 * 512**3 / best / torch.get_num_threads()
-
-
-def _threads() -> int:
-    from glassworks.studio.jobs.keeper import MOST_RUNNING
-
-    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return max(1, usable // MOST_RUNNING)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from glassworks.core.errors import UnknownName
 from glassworks.core.text import Text, say
 from glassworks.studio.forms.understanding import EXAMINE, REPRODUCE, SWEEP, TRAIN
+from glassworks.studio.forms.where import schema_with
 
 if TYPE_CHECKING:
     from glassworks.core.spec import Spec
@@ -70,14 +71,14 @@ def verbs() -> list[dict[str, Any]]:
 
 
 def schema_of(verb: str, about: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The JSON schema of the spec behind a verb, and the paths that come first; UnknownName for no verb."""
+    """The JSON schema of the spec behind a verb, with where it is computed, and the paths that come first; UnknownName for no verb."""
     if verb not in _FIRST:
         raise UnknownName("verb", verb, _FIRST)
     schema = _spec_of(verb, about).model_json_schema()
     if verb == TRAIN:
         # Which looks there are is known to the command that trains, not to the spec.
         schema["$defs"]["TrainingSpec"]["properties"]["probe"]["enum"] = list(_LOOKS)
-    return schema, _FIRST[verb]
+    return schema_with(schema, verb), _FIRST[verb]
 
 
 def _spec_of(verb: str, about: str) -> type[Spec]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -23,6 +24,7 @@ ALIVE: tuple[State, ...] = ("running", "paused", "stopping")
 _SAME_BIRTH = 0.05
 # The option that runs code out of a model's folder, also where it is cut short.
 _FORBIDDEN = "--trust"
+_CLUSTERS = ("slurm", "ray")
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,19 @@ class Job:
     def command(self) -> str:
         """The command line as it can be typed."""
         return shlex.join(["glassworks", *self.order.words])
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether workers of a cluster compute for it."""
+        return self.order.facts.get("place") in _CLUSTERS
+
+    @property
+    def reaches_out(self) -> bool:
+        """Whether its command hands work to others than this machine; told from its words, which are what is run."""
+        words = self.order.words
+        given = [after for word, after in pairwise(words) if word == "--executor"]
+        given += [word.partition("=")[2] for word in words if word.startswith("--executor=")]
+        return any(not one.startswith(("here", "local")) for one in given)
 
     def write(self) -> None:
         """Writes job.json atomically."""

@@ -24,15 +24,14 @@ from glassworks.core.errors import GlassworksError, InvalidInput, RunBusy, Unkno
 from glassworks.core.files import writing
 from glassworks.core.runs import lock_folder
 from glassworks.core.text import Language, say
+from glassworks.studio.jobs.cores import MOST_RUNNING, places, threads
 from glassworks.studio.jobs.job import ALIVE, Job, Order
 
-# Two trainings share a laptop; a third would slow all of them down.
-MOST_RUNNING = 2
 # What waits beyond that is surely a mistake or a script run wild.
 MOST_WAITING = 50
 MOST_KEPT = 500
-# A checkpoint of a large model takes a while to write; then the process is killed, and the last checkpoint stays.
-GRACE = 30.0
+# The step under way ends and its state is written first; who asks again has it ended at once.
+GRACE = 600.0
 TICK = 0.5
 EVENTS = "GLASSWORKS_EVENTS"
 _STARTER = Path(__file__).with_name("starter.py")
@@ -48,6 +47,8 @@ class Keeper:
     program: tuple[str, ...] = _PROGRAM
     _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict[str, "subprocess.Popen[bytes]"])
     _deadlines: dict[str, float] = field(default_factory=dict[str, float])
+    # Asked for in this studio. A folder of jobs may come from somebody else: none of them reaches a cluster by itself.
+    _asked: set[str] = field(default_factory=set[str])
 
     @property
     def folder(self) -> Path:
@@ -84,31 +85,37 @@ class Keeper:
         with writing(path):
             path.mkdir(parents=True)
         order.facts["language"] = language
-        job = Job(path, order, time.time(), threads=self._threads())
+        job = Job(path, order, time.time(), threads=threads(order.facts, self.most_running))
         try:
             job.write()
         except GlassworksError:
             shutil.rmtree(path, ignore_errors=True)
             raise
+        self._asked.add(name)
         # One that cannot be started now waits; that others cannot be is no failure of this one.
         with contextlib.suppress(OSError, GlassworksError):
             self.tick()
         return self.job(name)
 
     def pause(self, identifier: str) -> Job:
-        """Holds a running job where it is; it keeps its memory."""
+        """Holds a running job where it is, with all its processes; it keeps its memory. InvalidInput where others compute for it."""
         job = self._alive(identifier)
+        if job.is_elsewhere:
+            raise InvalidInput(
+                say("a cluster's workers cannot be held"), right=say("stop it: what is finished is kept")
+            )
         if job.state() == "running":
-            _signal(job, signal.SIGSTOP)
+            _signal_all(job, signal.SIGSTOP)
             job = job.changed(wish="pause")
         return job
 
     def go_on(self, identifier: str) -> Job:
         """Lets a paused job run again; one that stopped, failed or was interrupted is queued and goes on from its checkpoint."""
         job = self.job(identifier)
+        self._asked.add(identifier)
         match job.state():
             case "paused":
-                _signal(job, signal.SIGCONT)
+                _signal_all(job, signal.SIGCONT)
                 job = job.changed(wish="run")
             case "stopped" | "failed" | "interrupted":
                 job = job.changed(wish="run", pid=None, born=None, session=job.session)
@@ -131,7 +138,7 @@ class Keeper:
                 job = job.changed(wish="stop")
                 # What is held does not hear before it goes on.
                 _signal(job, signal.SIGINT)
-                _signal(job, signal.SIGCONT)
+                _signal_all(job, signal.SIGCONT)
                 self._deadlines[identifier] = time.monotonic() + GRACE
             case "stopping":
                 _signal(job, signal.SIGKILL)
@@ -161,9 +168,15 @@ class Keeper:
                     if job.state() == "stopping":
                         _signal(job, signal.SIGKILL)
         states = [(job, job.state()) for job in self.all()]
-        room = self.most_running - sum(state in ("running", "stopping") for _, state in states)
+        room = self.most_running - sum(
+            places(job.order.facts, self.most_running) for job, state in states if state in ("running", "stopping")
+        )
         waiting = [job for job, state in reversed(states) if state == "queued"]
-        for job in waiting[: max(0, room)]:
+        for job in [job for job in waiting if not job.reaches_out or job.identifier in self._asked]:
+            room -= places(job.order.facts, self.most_running)
+            # Who takes more room waits for it; nobody overtakes, or it would wait for ever.
+            if room < 0:
+                break
             # Another studio on this folder may be faster: then the job is its.
             with contextlib.suppress(RunBusy), lock_folder(job.path):
                 fresh = Job.read(job.path)
@@ -193,11 +206,10 @@ class Keeper:
             raise InvalidInput(say("this job is not running"), given=job.state())
         return job
 
-    def _threads(self) -> int:
-        usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-        return max(1, usable // self.most_running)
-
     def _start(self, job: Job) -> None:
+        if job.session and (left := _left_running(job)) is not None:
+            job.changed(pid=left.pid, born=left.create_time())
+            return
         session = job.session + 1
         command = [
             sys.executable, "-I", "-S", str(_STARTER), str(job.path / "ended.json"), str(session),
@@ -223,8 +235,31 @@ class Keeper:
             raise
 
 
+def _left_running(job: Job) -> psutil.Process | None:
+    """The process of a job whose studio died after it had started it and before it had written down its number."""
+    ended = str(job.path / "ended.json")
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            words = process.cmdline()
+            if str(_STARTER) in words and ended in words and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+    return None
+
+
 def _signal(job: Job, number: signal.Signals) -> None:
     """To the whole group, and only if the process is still this job's."""
     if job.process() is not None and job.pid is not None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(job.pid, number)
+
+
+def _signal_all(job: Job, number: signal.Signals) -> None:
+    """To the group, then to processes that it started in groups of their own: those of one training, workers."""
+    _signal(job, number)
+    process = job.process()
+    if process is None:
+        return
+    with contextlib.suppress(psutil.Error):
+        for child in process.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.send_signal(number)

@@ -18,7 +18,8 @@ def main(words: list[str]) -> int:
     # and not SIG_IGN, since what is ignored stays ignored in the command, also where the studio itself inherited that.
     signal.signal(signal.SIGINT, _stay)
     code = subprocess.call(words[2:], stdin=subprocess.DEVNULL)
-    temporary = f"{ended}.{os.getpid()}"
+    # One name for all sessions: what a killed one left is written over by the next.
+    temporary = os.path.join(os.path.dirname(ended), ".ended.json")
     with open(temporary, "w", encoding="utf-8") as file:
         json.dump({"session": session, "code": code, "at": time.time()}, file)
         file.flush()

@@ -165,10 +165,13 @@ def _bundled() -> list[Shelved]:
 
 def _gallery() -> list[Shelved]:
     from glassworks.models.gallery import GALLERY, located
+    from glassworks.models.gallery.kinds import Shipped
     from glassworks.models.trained_models import model_in
 
     found: list[Shelved] = []
     for name, entry in GALLERY.items():
+        if isinstance(entry.sources[0], Shipped):
+            continue
         folder = located(entry)
         model = None if folder is None else model_in(folder)
         if model is not None:

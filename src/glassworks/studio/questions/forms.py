@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -35,14 +36,19 @@ class Form(Question):
     """A world, a file, or an experiment, where the verb is about one."""
 
     def answer(self, desk: Desk) -> Answer:
-        """`schema` of the spec, `first`: dotted paths; `mixers` and `tokenizers`: names that fields can take."""
+        """`schema` of the spec, `first`: dotted paths; `where` as it is with nothing chosen; `mixers` and `tokenizers`: names that fields can take."""
         from glassworks.mixers import MIXERS
         from glassworks.studio.forms.chinese import in_chinese
         from glassworks.studio.forms.verbs import schema_of
+        from glassworks.studio.forms.where import where_spec
 
         schema, first = schema_of(self.verb, self.about)
         schema = in_chinese(schema) if desk.language == "zh" else schema
-        return {"schema": schema, "first": first, "mixers": MIXERS.kinds, "tokenizers": _tokenizers(desk)}
+        where = where_spec(self.verb)
+        return {
+            "schema": schema, "first": first, "mixers": MIXERS.kinds, "tokenizers": _tokenizers(desk),
+            "where": None if where is None else where().to_json(),
+        }  # fmt: skip
 
 
 class CheckForm(Question):
@@ -56,10 +62,11 @@ class CheckForm(Question):
     """What differs from the standard: values by dotted path."""
 
     def answer(self, desk: Desk) -> Answer:
-        """`problem` (None where all is well) with the field's `path`; else `spec`, `standard`, `words`, `command`, `facts`."""
+        """`problem` (None where all is well) with the field's `path`; else `spec`, `standard`, `where`, `words`, `command`, `facts`."""
         import shlex
 
         from glassworks.studio.forms.understanding import standard_of, understood
+        from glassworks.studio.forms.where import other_choices
         from glassworks.studio.refusals import error_json
 
         try:
@@ -67,11 +74,24 @@ class CheckForm(Question):
         except GlassworksError as problem:
             path = problem.what.values.get("path", problem.what.values.get("name"))
             wrong = error_json(problem, desk.language) | {"path": None if path is None else str(path)}
-            return {"problem": wrong | {"standard": standard_of(self.verb, self.about, self.choices)}}
+            standard = standard_of(self.verb, self.about, other_choices(self.choices))
+            return {"problem": wrong | {"standard": standard, "where": _where(self.verb, self.choices)}}
         return {
             "problem": None, "spec": found.spec.to_json(), "standard": found.standard.to_json(), "words": found.words,
             "command": shlex.join(["glassworks", *found.words]), "title": found.title, "facts": found.facts,
+            "where": None if found.where is None else found.where.to_json(),
         }  # fmt: skip
+
+
+def _where(verb: str, choices: Mapping[str, Any]) -> Answer | None:
+    """Where it is computed, as far as that alone is understood: what is wrong may be something else."""
+    from glassworks.studio.forms.where import where_of
+
+    try:
+        found = where_of(verb, choices)
+    except GlassworksError:
+        return None
+    return None if found is None else found.to_json()
 
 
 ALL: tuple[type[Question], ...] = (Forms, Form, CheckForm)

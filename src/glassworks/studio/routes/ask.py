@@ -24,7 +24,7 @@ async def answered(request: Request, question: Question) -> Response:
             question.to_json(), question.seconds, studio.language_of(request), request.headers.get(NAME, "")
         )
     )
-    leaving = asyncio.create_task(_left(request))
+    leaving = asyncio.create_task(left(request))
     try:
         await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not asking.done():
@@ -39,7 +39,8 @@ async def answered(request: Request, question: Question) -> Response:
     return Response(await asyncio.to_thread(as_json, frame), media_type="application/json")
 
 
-async def _left(request: Request) -> None:
+async def left(request: Request) -> None:
+    """Returns when the page has gone."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 

@@ -4,6 +4,7 @@ Schulman et al. 2017 (arXiv 1707.06347) on language as in InstructGPT (arXiv 220
 named after its number, so a training that goes on from a checkpoint draws what it would have drawn.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,14 +15,28 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glassworks.core.errors import BrokenFile
+from glassworks.core.errors import BrokenFile, InvalidInput
 from glassworks.core.text import say
+from glassworks.tensors.processes import from_all, summed
+from glassworks.tensors.processes import world as processes
 from glassworks.tensors.seeds import Seed
 from glassworks.training.ppo.advantages import advantages_of, masked_mean, penalised_rewards, whitened
 from glassworks.training.ppo.losses import policy_loss, token_log_probs, value_loss
 from glassworks.training.ppo.models import Critic, Networks
-from glassworks.training.ppo.rollout import Drawing, Looked, Prompt, Rollout, logits_of, look, sample, values_of
+from glassworks.training.ppo.rollout import (
+    Drawing,
+    Looked,
+    Prompt,
+    Rollout,
+    joined_looks,
+    logits_of,
+    look,
+    rollout_of,
+    sample,
+    values_of,
+)
 from glassworks.training.ppo.spec import PpoSpec
+from glassworks.training.stages.sharding import add_gradients, close, cut, is_cut, laid_out, whole
 
 Judge = Callable[[Rollout], Float[Tensor, " sample"]]
 # The share by which one round may be off the target at most, when beta is moved (Ziegler et al. 2019).
@@ -53,15 +68,33 @@ class PpoTrainer:
     """The moving parts: networks, optimiser, and the price of divergence, which may move."""
 
     def __init__(
-        self, networks: Networks, world: World, spec: PpoSpec, drawing: Drawing, accelerator: Accelerator
+        self,
+        networks: Networks,
+        world: World,
+        spec: PpoSpec,
+        drawing: Drawing,
+        accelerator: Accelerator,
+        *,
+        shard: bool = False,
     ) -> None:
         self.world, self.spec, self.drawing, self.accelerator = world, spec, drawing, accelerator
         self.beta = spec.beta
+        self.processes = processes()
+        self.is_cut = shard and not self.processes.is_alone
+        if self.processes.size > spec.answers:
+            raise InvalidInput(
+                say("{size} processes cannot share {count} answers", size=self.processes.size, count=spec.answers),
+                right=say("answers={count} or more, or fewer processes", count=self.processes.size),
+            )
         for model in (networks.policy, networks.critic, networks.reference):
             # Dropout would make the ratio to the sampling policy differ from 1 before any update.
             for part in model.modules():
                 if isinstance(part, nn.Dropout):
                     part.p = 0.0
+            nn.Module.to(model, accelerator.device)
+            if self.is_cut and not is_cut(model):
+                cut(model, accelerator.device, add=True)
+            close(model)
         optimiser = torch.optim.AdamW(
             [
                 *_groups(networks.policy, spec, spec.rate),
@@ -70,12 +103,12 @@ class PpoTrainer:
             lr=spec.rate,
             betas=spec.betas,
         )
-        policy, critic, self.optimiser = cast(
-            tuple[nn.Module, Critic, Any],
-            accelerator.prepare(networks.policy, networks.critic, optimiser),
+        self.optimiser = optimiser
+        # For its precision alone: what processes have to tell each other is told below.
+        policy, critic = (
+            accelerator.prepare_model(model, evaluation_mode=True) for model in (networks.policy, networks.critic)
         )
-        nn.Module.to(networks.reference, accelerator.device)
-        self.networks = Networks(policy, critic, networks.reference)
+        self.networks = Networks(policy, cast(Critic, critic), networks.reference)
 
     def round(self, step: int) -> dict[str, float]:
         """One round: answers, scores, updates; what was measured, all taken before the updates but their own numbers.
@@ -101,18 +134,15 @@ class PpoTrainer:
     def _answered(self, seed: Seed) -> tuple[Rollout, Looked, dict[str, float], Float[Tensor, " sample"]]:
         spec, device = self.spec, self.accelerator.device
         prompts = self.world.prompts(seed.child("prompts"), spec.answers)
-        with self.accelerator.autocast():
-            rollout = sample(self.policy, prompts, self.drawing, seed.child("draw"))
-            rollout = _on(rollout, device)
-            looked = look(self.networks, rollout, spec.temperature, spec.batch)
-        scores = self.world.reward(rollout).float().to(device)
+        rollout, looked, told = self._shared(prompts, seed.child("draw"))
+        scores = told["reward"].to(device)
         row = {"reward": float(scores.mean()), "reward_spread": float(scores.std())}
         if not bool(torch.isfinite(scores).all()):
             raise NotFinite("reward")
         if spec.unfinished is not None:
             scores = torch.where(rollout.ended, scores, torch.full_like(scores, spec.unfinished))
-        if self.world.gold is not None:
-            row["gold"] = float(self.world.gold(rollout).float().mean())
+        if "gold" in told:
+            row["gold"] = float(told["gold"].mean())
         divergence = float(looked.divergence.sum(1).mean())
         row |= {
             "kl": divergence,
@@ -122,6 +152,26 @@ class PpoTrainer:
             "ended": float(rollout.ended.float().mean()),
         }
         return rollout, looked, row, scores
+
+    def _shared(self, prompts: Sequence[Prompt], seed: Seed) -> tuple[Rollout, Looked, dict[str, Tensor]]:
+        """The round's answers, what the networks say of them, and their scores: each process's part, put together in all."""
+        own = self.processes.share(len(prompts))
+        # As many as the process with most answers needs.
+        passes = math.ceil(math.ceil(len(prompts) / self.processes.size) / self.spec.batch)
+        with self.accelerator.autocast():
+            part = _on(sample(self.policy, prompts[own], self.drawing, seed, own.start), self.accelerator.device)
+            looked = look(self.networks, part, self.spec.temperature, self.spec.batch, passes)
+        told = {"reward": self.world.reward(part).float().cpu()}
+        if self.world.gold is not None:
+            told["gold"] = self.world.gold(part).float().cpu()
+        if self.processes.is_alone:
+            return part, looked, told
+        parts = from_all((part.answers, part.ended.tolist(), looked.on("cpu"), told))
+        answers = [answer for some, _, _, _ in parts for answer in some]
+        ended = [one for _, some, _, _ in parts for one in some]
+        rollout = _on(rollout_of(prompts, answers, ended, self.drawing.fill), self.accelerator.device)
+        whole = joined_looks([look for _, _, look, _ in parts], rollout.said.shape[1]).on(self.accelerator.device)
+        return rollout, whole, {name: torch.cat([scores[name] for _, _, _, scores in parts]) for name in told}
 
     @property
     def policy(self) -> nn.Module:
@@ -139,43 +189,59 @@ class PpoTrainer:
         for epoch in range(self.spec.epochs):
             order = torch.randperm(len(rollout), generator=seed.child("order", epoch).generator())
             for rows in order.split(self.spec.batch):
-                measured = self._update(
-                    rollout.part(rows), _rows_of(looked, rows), [g[rows] for g in goals], seed.child("text", updates)
-                )
+                measured = self._update(rows, (rollout, looked, goals), seed.child("text", updates))
                 updates += 1
                 for name, value in measured.items():
                     sums[name] = sums.get(name, 0.0) + value
         return {name: value / updates for name, value in sums.items()}
 
-    def _update(self, part: Rollout, before: Looked, goals: Sequence[Tensor], seed: Seed) -> dict[str, float]:
-        spec = self.spec
-        advantages, returns = goals
+    def _update(
+        self, rows: Int[Tensor, " row"], seen: tuple[Rollout, Looked, Sequence[Tensor]], seed: Seed
+    ) -> dict[str, float]:
+        """One update on some answers of the round, of which each process takes its part."""
+        spec, (rollout, looked, goals) = self.spec, seen
+        mine, count = self._mine(rows)
+        part, before = rollout.part(mine), looked.part(mine)
+        advantages, returns = (goal[mine] for goal in goals)
+        # Every token of the update weighs alike, whichever process reads it.
+        weight = count * float(part.said.sum()) / float(rollout.said[rows].sum())
         with self.accelerator.autocast():
             logits = logits_of(self.networks.policy, part)
             values = values_of(self.networks, part)
         log_probs = token_log_probs(logits, part.ids[:, 1:], spec.temperature)
         policy = policy_loss(log_probs, before.log_probs, advantages, part.said, spec.ratio_clip)
         critic = value_loss(values.float(), before.values, returns, part.said, spec.value_clip)
-        loss = policy.loss + spec.value_weight * critic
-        measured = {
-            "value_loss": float(critic.detach()),
-            "clipped": float(policy.clipped),
-            "moved": float(policy.moved),
-        }
+        loss = weight * (policy.loss + spec.value_weight * critic)
+        measured = {"value_loss": weight * critic, "clipped": weight * policy.clipped, "moved": weight * policy.moved}
         if self.world.text is not None:
-            extra = self._text_loss(self.world.text(seed, spec.batch))
+            windows = self.world.text(seed, spec.batch)
+            mine, count = self._mine(torch.arange(len(windows)))
+            extra = count * len(mine) / len(windows) * self._text_loss(windows[mine])
             loss = loss + spec.mix_weight * extra
-            measured["text_loss"] = float(extra.detach())
-        if not bool(torch.isfinite(loss.detach())):
+            measured["text_loss"] = extra
+        measured["loss"] = loss
+        told = summed(torch.stack([value.detach().float() for value in measured.values()])).tolist()
+        if not math.isfinite(told[-1]):
             raise NotFinite("loss")
+        self._step(loss)
+        return dict(zip(measured, told, strict=True))
+
+    def _mine(self, rows: Int[Tensor, " row"]) -> tuple[Int[Tensor, " own"], int]:
+        """This process's part of some rows, and 1; where there are too few for all, any row and 0: it has to take part."""
+        own = rows[self.processes.share(len(rows))]
+        return (own, 1) if len(own) else (rows[:1], 0)
+
+    def _step(self, loss: Tensor) -> None:
+        spec = self.spec
         self.optimiser.zero_grad()
         self.accelerator.backward(loss)
+        if not self.is_cut:
+            add_gradients((*self.policy.parameters(), *self.critic.parameters()))
         if spec.clip:
             # Apart, so that a critic that is far off does not take the policy's room.
             for model in (self.networks.policy, self.networks.critic):
-                self.accelerator.clip_grad_norm_(model.parameters(), spec.clip)
+                nn.utils.clip_grad_norm_(model.parameters(), spec.clip)
         self.optimiser.step()
-        return measured | {"loss": float(loss.detach())}
 
     def _text_loss(self, windows: Int[Tensor, "row position"]) -> Tensor:
         ids = windows.to(self.accelerator.device)
@@ -190,12 +256,12 @@ class PpoTrainer:
         self.beta *= 1 + error * self.spec.answers / self.spec.kl_horizon
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that a later round depends on."""
+        """Everything that a later round depends on, whole; all processes ask together."""
         tensors = {"beta": torch.tensor(self.beta, dtype=torch.float64)}
         for name, weight in self._trained():
-            tensors[f"weight/{name}"] = weight.detach().clone()
+            tensors[f"weight/{name}"] = whole(weight.detach()).clone()
             for key, value in self._moments(weight).items():
-                tensors[f"{key}/{name}"] = value.clone()
+                tensors[f"{key}/{name}"] = whole(value).clone()
         return tensors
 
     def take_up(self, tensors: Mapping[str, Tensor]) -> None:
@@ -209,9 +275,9 @@ class PpoTrainer:
             self.beta = float(tensors["beta"])
             with torch.no_grad():
                 for name, weight in self._trained():
-                    weight.copy_(kept[name].pop("weight"))
+                    weight.copy_(laid_out(kept[name].pop("weight"), weight))
                     # AdamW counts its steps on the CPU whatever the device.
-                    state[weight] = {k: v if k == "step" else v.to(weight.device) for k, v in kept[name].items()}
+                    state[weight] = {k: v if k == "step" else laid_out(v, weight) for k, v in kept[name].items()}
         except (KeyError, RuntimeError) as problem:
             raise BrokenFile(
                 say("the kept state is of other networks: {reason}", reason=str(problem)),
@@ -220,6 +286,8 @@ class PpoTrainer:
 
     def _trained(self) -> list[tuple[str, nn.Parameter]]:
         parts = {"policy": self.policy, "critic": self.critic}
+        for part in parts.values():
+            close(part)
         return [
             (f"{kind}.{n}", p) for kind, part in parts.items() for n, p in part.named_parameters() if p.requires_grad
         ]
@@ -249,14 +317,4 @@ def _on(rollout: Rollout, device: torch.device) -> Rollout:
         rollout.prompts,
         rollout.answers,
         rollout.ended.to(device),
-    )
-
-
-def _rows_of(looked: Looked, rows: Int[Tensor, " row"]) -> Looked:
-    return Looked(
-        looked.log_probs[rows],
-        looked.reference[rows],
-        looked.values[rows],
-        looked.divergence[rows],
-        looked.entropy[rows],
     )

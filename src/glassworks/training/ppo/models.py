@@ -29,7 +29,8 @@ class Critic(nn.Module):
     ) -> Float[Tensor, "sample position"]:
         """The value expected after each position, in units of reward."""
         stream = cast(Any, self.body)(input_ids=ids, attention_mask=real.long(), use_cache=False).last_hidden_state
-        return self.head(stream.float())[..., 0]
+        # Its one number, summed: of a view FSDP2 warns that changes in place would go unheard.
+        return self.head(stream.float()).sum(-1)
 
 
 def critic_from(model: PreTrainedModel) -> Critic:

@@ -7,15 +7,13 @@ from typing import Any, cast
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import GenerationConfig
+from torch.nn import functional as F
 
-from glassworks.models.generating import NO_CUTS, NO_HABITS
 from glassworks.tensors.seeds import Seed
 from glassworks.training.ppo.losses import entropy, token_log_probs
 from glassworks.training.ppo.models import Networks
 from glassworks.training.stages.chat import padded
-
-Prompt = tuple[int, ...]
+from glassworks.training.stages.drawing import Drawing, Prompt, draw
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +61,25 @@ class Looked:
     """KL(policy || reference) of each prediction, over the whole alphabet, in nats; never negative."""
     entropy: Float[Tensor, "sample place"]
 
+    @property
+    def columns(self) -> tuple[Float[Tensor, "sample place"], ...]:
+        """All of them, in the order of the fields."""
+        return self.log_probs, self.reference, self.values, self.divergence, self.entropy
+
+    def part(self, rows: Int[Tensor, " row"]) -> "Looked":
+        """Some of the rows."""
+        return Looked(*(column[rows] for column in self.columns))
+
+    def on(self, device: torch.device | str) -> "Looked":
+        """The same on a device."""
+        return Looked(*(column.to(device) for column in self.columns))
+
+
+def joined_looks(parts: Sequence[Looked], places: int) -> Looked:
+    """Rows of several looks under each other, all widened to so many places."""
+    columns = zip(*([F.pad(c, (0, places - c.shape[1])) for c in part.columns] for part in parts), strict=True)
+    return Looked(*(torch.cat(column) for column in columns))
+
 
 def rollout_of(prompts: Sequence[Prompt], answers: Sequence[Prompt], ends: Sequence[bool], fill: int) -> Rollout:
     """Rows from prompts and answers in tokens."""
@@ -74,60 +91,23 @@ def rollout_of(prompts: Sequence[Prompt], answers: Sequence[Prompt], ends: Seque
     return Rollout(ids, real, said, tuple(prompts), tuple(answers), torch.tensor(list(ends)))
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """How answers are drawn."""
-
-    longest: int
-    """Tokens of an answer at most."""
-    temperature: float
-    end: int
-    """The token that ends an answer."""
-    fill: int
-    """The token of padding."""
+def sample(policy: nn.Module, prompts: Sequence[Prompt], drawing: Drawing, seed: Seed, first: int = 0) -> Rollout:
+    """One answer to each prompt, drawn from the policy alone; `first` is the place of the first prompt among all of the seed."""
+    drawn = draw(policy, prompts, drawing, seed, first)
+    return rollout_of(prompts, [one.answer for one in drawn], [one.ended for one in drawn], drawing.fill)
 
 
-def sample(policy: nn.Module, prompts: Sequence[Prompt], drawing: Drawing, seed: Seed) -> Rollout:
-    """One answer to each prompt, drawn from the policy alone: no likeliest-tokens cut, which the ratios could not know of."""
-    # Said only where it undoes a habit: the library sorts the whole alphabet for it at every token.
-    least = {} if cast(Any, policy).generation_config.min_p is None else {"min_p": 0.0}
-    config = GenerationConfig(
-        do_sample=True,
-        temperature=drawing.temperature,
-        **NO_HABITS,
-        **NO_CUTS,
-        **least,
-        max_new_tokens=drawing.longest,
-        eos_token_id=drawing.end,
-        pad_token_id=drawing.fill,
-    )
-    device = next(policy.parameters()).device
-    ids, real = padded(prompts, drawing.fill, "left")
-    was_training = policy.training
-    policy.eval()
-    with torch.no_grad(), torch.random.fork_rng([device.index or 0] if device.type == "cuda" else []):
-        torch.manual_seed(seed.value % 2**63)
-        made: Tensor = cast(Any, policy).generate(
-            ids.to(device), attention_mask=real.long().to(device), generation_config=config
-        )
-    policy.train(was_training)
-    answers: list[Prompt] = []
-    ended: list[bool] = []
-    for row in cast(list[list[int]], made[:, ids.shape[1] :].tolist()):
-        stop = row.index(drawing.end) + 1 if drawing.end in row else len(row)
-        answers.append(tuple(row[:stop]))
-        ended.append(row[stop - 1] == drawing.end)
-    return rollout_of(prompts, answers, ended, drawing.fill)
-
-
-def look(networks: Networks, rollout: Rollout, temperature: float = 1.0, rows: int = 16) -> Looked:
+def look(networks: Networks, rollout: Rollout, temperature: float = 1.0, rows: int = 16, passes: int = 0) -> Looked:
     """Log-probabilities, values, KL and entropy under the networks as they are now, without gradients.
 
-    So many rows are read at a time: the predictions of all of them would not fit beside a large alphabet.
+    So many rows are read at a time: the predictions of all of them would not fit beside a large alphabet. At least `passes`
+    times the networks are read: those in shards are put together by all processes, of which another may have more rows.
     """
     parts: list[tuple[Tensor, ...]] = []
+    pieces = list(torch.arange(len(rollout)).split(rows))
+    idle = max(0, passes - len(pieces))
     with torch.no_grad():
-        for places in torch.arange(len(rollout)).split(rows):
+        for places in (*pieces, *[pieces[-1]] * idle):
             part = rollout.part(places)
             ours, theirs = (
                 logits_of(model, part).float() / temperature for model in (networks.policy, networks.reference)
@@ -142,7 +122,7 @@ def look(networks: Networks, rollout: Rollout, temperature: float = 1.0, rows: i
                 entropy(ours),
             )
             parts.append(tuple(numbers * part.said for numbers in told))
-    return Looked(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    return Looked(*(torch.cat(column) for column in zip(*parts[: len(pieces)], strict=True)))
 
 
 def logits_of(model: nn.Module, rollout: Rollout) -> Float[Tensor, "sample place token"]:

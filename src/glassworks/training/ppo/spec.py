@@ -17,6 +17,8 @@ class PpoSpec(ReinforcedSpec):
     """
 
     files: ClassVar[tuple[str, ...]] = ("data", "mix")
+    # 2: each answer is drawn by a chance of its own.
+    revision: ClassVar[int] = 2
 
     kind: Literal["ppo"] = "ppo"
     batch: int = Field(default=16, ge=1)

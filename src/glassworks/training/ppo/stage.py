@@ -13,20 +13,24 @@ from transformers import PreTrainedModel
 
 from glassworks.core.errors import InvalidInput
 from glassworks.core.events import CheckpointSaved, Stopped
+from glassworks.core.reading import read_bytes
 from glassworks.core.text import say
 from glassworks.models.quiet import quiet_bars
 from glassworks.tensors.files import load_tensors, save_tensors
+from glassworks.tensors.processes import from_first, wait_for_all
 from glassworks.tensors.seeds import Seed
 from glassworks.training.ppo.loop import Judge, NotFinite, PpoTrainer, World
-from glassworks.training.ppo.models import Networks, critic_from, networks_of
+from glassworks.training.ppo.models import Critic, Networks, critic_from
 from glassworks.training.ppo.rollout import Drawing, Prompt, Rollout
 from glassworks.training.ppo.spec import PpoSpec
 from glassworks.training.stages.base import Desk, Facts, choose_precision
 from glassworks.training.stages.chat import Chat, Conversation
+from glassworks.training.stages.laying import Manner
 from glassworks.training.stages.opened import Opened, open_start
 from glassworks.training.stages.reinforced import drawn_prompts, fitting_prompts, read_prompts, scores_of
 from glassworks.training.stages.rewards import Answers, RewardModel, Score
-from glassworks.training.stages.trainer import first_not_finite, save_model, with_adapters
+from glassworks.training.stages.trainer import first_not_finite, learner_of, save_model
+from glassworks.training.stopping import listening
 from glassworks.training.store import History
 
 _STATE = "state.safetensors"
@@ -34,7 +38,7 @@ _STATE = "state.safetensors"
 
 def run_ppo(spec: PpoSpec, desk: Desk) -> Facts:
     """Trains, or goes on from the last checkpoint; leaves the policy's folder."""
-    opened = open_start(spec, desk)
+    opened = open_start(spec, desk, add=True)
     reward, gold = scores_of(spec, desk)
     prompts, left_out = fitting_prompts(opened.chat, read_prompts(spec.data, spec.held_out), opened.model, spec)
     told = {opened.chat.prompt(prompt): prompt for prompt in prompts}
@@ -44,7 +48,10 @@ def run_ppo(spec: PpoSpec, desk: Desk) -> Facts:
         None if gold is None else _judge(gold, opened.chat, told),
         _windows(spec, opened.chat),
     )
-    trainer = PpoTrainer(_networks(spec, opened, reward), world, spec, _drawing(spec, opened), _accelerator(spec, desk))
+    trainer = PpoTrainer(
+        _networks(spec, opened, reward, desk), world, spec, _drawing(spec, opened), _accelerator(spec, desk),
+        shard=desk.options.shard,
+    )  # fmt: skip
     _train(trainer, spec, desk)
     with torch.no_grad():
         last = trainer.measure(Seed(spec.seed).child("last"))
@@ -62,21 +69,33 @@ def _train(trainer: PpoTrainer, spec: PpoSpec, desk: Desk) -> None:
     desk.begin(first, spec.steps)
     step = first
     try:
-        for step in range(first, spec.steps):
-            try:
-                row = trainer.round(step)
-            except NotFinite as found:
-                cure = say("a reward that is a number for every answer") if found.what == "reward" else None
-                raise desk.diverged(step, found.what, cure) from None
-            if step % spec.log_every == 0 or step == spec.steps - 1:
-                desk.log(step, row)
-            if (step + 1) % desk.options.checkpoint_every == 0 and step + 1 < spec.steps:
-                _keep(trainer, desk, step + 1)
+        with listening() as request:
+            for step in range(first, spec.steps):
+                _round(trainer, desk, step)
+                is_asked, is_last = request.came_to_any(), step + 1 == spec.steps
+                if not is_last and (is_asked or (step + 1) % desk.options.checkpoint_every == 0):
+                    _keep(trainer, desk, step + 1)
+                if is_asked and not is_last:
+                    # One process writes for all, and would be ended with the first that has nothing to do.
+                    wait_for_all()
+                    raise KeyboardInterrupt
     except KeyboardInterrupt:
-        # The round under way may be half applied; the checkpoint before it is whole, so that one is kept.
+        # Where it came in the middle of a round, that may be half applied: the checkpoint before is there to go on from.
         desk.events.emit(Stopped(cause="interrupted", step=step))
         raise
     _check(trainer, desk, spec.steps)
+
+
+def _round(trainer: PpoTrainer, desk: Desk, step: int) -> None:
+    """One round, told where its row is due."""
+    spec = trainer.spec
+    try:
+        row = trainer.round(step)
+    except NotFinite as found:
+        cure = say("a reward that is a number for every answer") if found.what == "reward" else None
+        raise desk.diverged(step, found.what, cure) from None
+    if step % spec.log_every == 0 or step == spec.steps - 1:
+        desk.log(step, row)
 
 
 def _keep(trainer: PpoTrainer, desk: Desk, step: int) -> None:
@@ -85,7 +104,10 @@ def _keep(trainer: PpoTrainer, desk: Desk, step: int) -> None:
 
     _check(trainer, desk, step)
     header = {"seconds": repr(desk.seconds), "history": json.dumps(desk.history.to_json()), "step": str(step)}
-    save_tensors(desk.checkpoints / f"checkpoint-{step}" / _STATE, trainer.state(), header)
+    state = trainer.state()
+    if not desk.writes:
+        return
+    save_tensors(desk.checkpoints / f"checkpoint-{step}" / _STATE, state, header)
     for other in desk.checkpoints.glob("checkpoint-*"):
         if other.name != f"checkpoint-{step}":
             shutil.rmtree(other, ignore_errors=True)
@@ -96,9 +118,9 @@ def _taken_up(trainer: PpoTrainer, desk: Desk) -> int:
     import json
 
     kept = [path for path in desk.checkpoints.glob("checkpoint-*") if (path / _STATE).is_file()]
-    if not kept:
+    newest = from_first(max(kept, key=lambda path: int(path.name.rpartition("-")[2]), default=None))
+    if newest is None:
         return 0
-    newest = max(kept, key=lambda path: int(path.name.rpartition("-")[2]))
     tensors, header = load_tensors(newest / _STATE)
     trainer.take_up(tensors)
     desk.history = History.from_json(json.loads(header["history"]))
@@ -112,15 +134,19 @@ def _check(trainer: PpoTrainer, desk: Desk, step: int) -> None:
         raise desk.diverged(step, bad)
 
 
-def _networks(spec: PpoSpec, opened: Opened, reward: Score) -> Networks:
+def _networks(spec: PpoSpec, opened: Opened, reward: Score, desk: Desk) -> Networks:
     """The critic starts from the reward model where its tokens are the policy's, from the policy otherwise."""
-    source = opened.model
+    manner = Manner(desk.options.device, add=True)
+    reference = opened.reference(manner)
     if isinstance(reward, RewardModel) and reward.chat.tokenizer.get_vocab() == opened.tokenizer.get_vocab():
-        source = cast(PreTrainedModel, reward.model)
-    networks = networks_of(opened.model, critic_from(source))
-    if not spec.lora:
-        return networks
-    return Networks(with_adapters(opened.model, spec), networks.critic, networks.reference)
+        critic = critic_from(cast(PreTrainedModel, reward.model))
+    elif opened.source is None:
+        critic = critic_from(opened.model)
+    else:
+        body = opened.model.base_model_prefix
+        laid = opened.source.laid(manner, critic_from, lambda name: f"{body}.{name.removeprefix('body.')}")
+        critic = cast(Critic, laid.model)
+    return Networks(learner_of(desk, opened.model, spec), critic, reference)
 
 
 def _drawing(spec: PpoSpec, opened: Opened) -> Drawing:
@@ -173,7 +199,7 @@ def _tokens(paths: Sequence[str], chat: Chat) -> list[int]:
     found: list[int] = []
     for path in paths:
         with quiet_bars():
-            text = Path(path).read_text(encoding="utf-8", errors="replace")
+            text = read_bytes(Path(path)).decode("utf-8", errors="replace")
             found += cast(list[int], tokenizer(text, add_special_tokens=False)["input_ids"])
         found.append(cast(int, tokenizer.eos_token_id))
     return found

@@ -11,13 +11,14 @@ import time
 from abc import abstractmethod
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
+from torch import nn
 
 from glassworks.core.errors import Diverged, InvalidInput, Unavailable
 from glassworks.core.events import EventLog, StepDone, Stopped, TrainingDone, TrainingStarted
@@ -26,6 +27,8 @@ from glassworks.core.runs import describe_environment, lock_folder
 from glassworks.core.spec import Spec
 from glassworks.core.text import Text, say
 from glassworks.tensors.devices import has_fast_bfloat16
+from glassworks.tensors.memory import give_freed_memory_back
+from glassworks.tensors.processes import check_shards, from_first, joined, wait_for_all, world
 from glassworks.training.stages.folder import (
     CHECKPOINTS,
     DONE,
@@ -51,6 +54,9 @@ class StageSpec(Spec):
     """Fields that name data files (a path, or a tuple of paths); the digest holds the bytes instead of the names."""
     follows: ClassVar[tuple[str, ...]] = ()
     """Kinds of stages of which one must lie behind `start`; any start will do where empty."""
+
+    has_reference: ClassVar[bool] = False
+    """Whether what is learned is held against where it started."""
 
     start: str = ""
     """The folder that the stage before left, or the name of a gallery model; empty where a stage starts from nothing."""
@@ -118,6 +124,8 @@ class StageOptions:
     track: str | None = None
     """trackio, tensorboard, wandb or mlflow, beside the folder's own history."""
     compile: bool = False
+    shard: bool = False
+    """Whether several processes cut weights and the optimiser's state among them (FSDP2) instead of each holding all."""
     label: str = ""
     any_start: bool = False
     """Whether a start without the stages that should lie behind it is taken all the same."""
@@ -142,6 +150,10 @@ class Desk:
         self.spec, self.digest, self.options, self.events = spec, digest, options, events
         self.path = options.store / digest
         self.history = History()
+        self.hollow: nn.Module | None = None
+        """The model that learns, with its adapters, without its numbers; None unless it is cut into shards."""
+        self.learner: nn.Module | None = None
+        """The model that learns, with its adapters; None unless it is cut into shards."""
         self.earlier_seconds = 0.0
         """Of the sessions before this one; a stage that goes on from a checkpoint sets it."""
         self._started = time.perf_counter()
@@ -161,6 +173,25 @@ class Desk:
     def checkpoints(self) -> Path:
         """Where states to go on from are kept while the stage is unfinished."""
         return self.path / CHECKPOINTS
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the stage's files: the first of all that train it."""
+        return world().is_first
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the stage's folder is finished, as the first process sees it; all processes ask together."""
+        return from_first((self.path / DONE).is_file())
+
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """The folder's lock, in the process that writes; RunBusy while another training holds it."""
+        if not self.writes:
+            yield
+            return
+        with lock_folder(self.path):
+            yield
 
     @property
     def seconds(self) -> float:
@@ -215,24 +246,42 @@ def run_stage(spec: StageSpec, options: StageOptions, events: EventLog) -> Stage
     Raises InvalidInput where a stage is missing behind `start`, RunBusy beside another process, Diverged at NaN, NoSpace
     on a full disk; the last good state is kept in all of these.
     """
-    check_start(spec, any_start=options.any_start)
-    stage = stage_file(spec)
+    check_shards(options.shard)
+    with joined(options.device) as device:
+        # One process speaks for all.
+        events = events if world().is_first else EventLog()
+        if options.shard and device.type == "cpu":
+            give_freed_memory_back()
+        return _run(spec, replace(options, device=device), events)
+
+
+def _run(spec: StageSpec, options: StageOptions, events: EventLog) -> StageDone:
+    stage = from_first(_looked_up(spec, options) if world().is_first else None)
+    assert stage is not None, "the first process looks it up or ends them all"
     desk = Desk(spec, stage.digest, options, events)
-    if (desk.path / DONE).is_file():
+    if desk.is_done:
         return _found(spec, desk)
-    with lock_folder(desk.path):
-        if (desk.path / DONE).is_file():
+    with desk.held():
+        if desk.is_done:
             return _found(spec, desk)
-        write_json(desk.path / STAGE, stage.to_json())
+        if desk.writes:
+            write_json(desk.path / STAGE, stage.to_json())
         with _tracked(desk):
             facts = spec.run(desk)
         facts = {"device": options.device.type} | facts
-        write_json(desk.path / HISTORY, desk.history.to_json())
-        write_json(desk.path / "environment.json", describe_environment())
-        write_json(desk.path / DONE, {"seconds": desk.seconds, "facts": facts})
-        shutil.rmtree(desk.checkpoints, ignore_errors=True)
+        if desk.writes:
+            write_json(desk.path / HISTORY, desk.history.to_json())
+            write_json(desk.path / "environment.json", describe_environment())
+            write_json(desk.path / DONE, {"seconds": desk.seconds, "facts": facts})
+            shutil.rmtree(desk.checkpoints, ignore_errors=True)
+        wait_for_all()
     events.emit(TrainingDone(label=desk.label, digest=desk.digest, seconds=desk.seconds))
     return StageDone(spec, desk.path, desk.history, desk.seconds, reused=False, facts=facts)
+
+
+def _looked_up(spec: StageSpec, options: StageOptions) -> StageFile:
+    check_start(spec, any_start=options.any_start)
+    return stage_file(spec)
 
 
 def stage_file(spec: StageSpec) -> StageFile:
@@ -304,6 +353,9 @@ def needed(package: str, extra: str = "train") -> None:
 
 
 def _found(spec: StageSpec, desk: Desk) -> StageDone:
+    if desk.writes:
+        # A process that was killed between its last two acts left them.
+        shutil.rmtree(desk.checkpoints, ignore_errors=True)
     done = read_json(desk.path / DONE)
     history = History.from_json(read_json(desk.path / HISTORY))
     seconds = float(done["seconds"])
@@ -313,7 +365,7 @@ def _found(spec: StageSpec, desk: Desk) -> StageDone:
 
 @contextmanager
 def _tracked(desk: Desk) -> Generator[None]:
-    if desk.options.track is None:
+    if desk.options.track is None or not desk.writes:
         yield
         return
     from glassworks.training.stages.tracking import tracking

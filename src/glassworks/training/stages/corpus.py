@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal, cast
 from pydantic import Field
 
 from glassworks.core.errors import BrokenFile, InvalidInput, NotFound
+from glassworks.core.reading import has_half_characters, whole_of
 from glassworks.core.text import say
 from glassworks.training.stages.base import StageSpec
 
@@ -27,6 +28,8 @@ MARK = "<|endoftext|>"
 BLOCK, BACK = 1 << 16, 1 << 12
 # Bytes of one line of JSON; beyond it the file is taken for something else.
 LONGEST_LINE = 1 << 28
+# Bytes of a file that is one list of JSON objects, which is read as a whole.
+LARGEST_LIST = 1 << 28
 _TEXT_ENDINGS = (".txt", ".text", ".md", ".jsonl", ".json", ".parquet")
 _PATTERN = re.compile(r"[*?\[]")
 
@@ -210,7 +213,7 @@ def _characters(path: Path, corpus: Corpus) -> Iterator[str]:
 def _entries(path: Path, corpus: Corpus) -> Iterator[str]:
     if path.name.removesuffix(".gz").endswith(".json"):
         with _opened(path) as file:
-            found = _parsed(_read(file, -1, path), path, 1)
+            found = _parsed(_whole_file(file, path), path, 1)
         if not isinstance(found, list):
             raise BrokenFile(say("{path} is no list of objects", path=str(path)))
         for number, entry in enumerate(cast(list[object], found), 1):
@@ -238,7 +241,7 @@ def _text_in(entry: object, path: Path, number: int, corpus: Corpus) -> str:
         case dict():
             found = cast(dict[str, Any], entry).get(corpus.field)
             if isinstance(found, str):
-                return found
+                return _whole(found, path, number, corpus)
             raise BrokenFile(
                 say(
                     "entry {number} of {path} has no text in {field}", number=number, path=str(path), field=corpus.field
@@ -248,6 +251,19 @@ def _text_in(entry: object, path: Path, number: int, corpus: Corpus) -> str:
             )
         case _:
             raise BrokenFile(say("entry {number} of {path} is no object", number=number, path=str(path)))
+
+
+def _whole(text: str, path: Path, number: int, corpus: Corpus) -> str:
+    """The text of an entry without what is no character: NUL, and halves of characters, which JSON can spell."""
+    has_halves = has_half_characters(text)
+    if not has_halves and "\0" not in text:
+        return text
+    if corpus.damaged == "refuse":
+        raise BrokenFile(
+            say("entry {number} of {path} holds NUL or half a character: it is no text", number=number, path=str(path)),
+            right=say("a text, or damaged=replace"),
+        )
+    return (text.encode("utf-8", errors="replace").decode() if has_halves else text).replace("\0", "")
 
 
 def _rows(path: Path, corpus: Corpus) -> Iterator[str]:
@@ -262,9 +278,15 @@ def _rows(path: Path, corpus: Corpus) -> Iterator[str]:
                     given=table.schema_arrow.names,
                     right=say("field=NAME, the column that holds the text"),
                 )
+            number = 0
             for batch in table.iter_batches(columns=[corpus.field], batch_size=1024):
-                yield from (str(text) for text in batch.column(0).to_pylist() if text is not None)
-    except pyarrow.ArrowException as problem:
+                yield from (
+                    _whole(str(text), path, number + place, corpus)
+                    for place, text in enumerate(batch.column(0).to_pylist(), 1)
+                    if text is not None
+                )
+                number += len(batch)
+    except (pyarrow.ArrowException, OSError) as problem:
         raise BrokenFile(say("{path} is no table in Parquet: {reason}", path=str(path), reason=str(problem))) from None
 
 
@@ -281,6 +303,13 @@ def _opened(path: Path) -> Generator[io.BufferedIOBase]:
 def _read(file: io.BufferedIOBase, size: int, path: Path) -> bytes:
     try:
         return file.read(size)
+    except (OSError, EOFError, zlib.error) as problem:
+        raise BrokenFile(say("{path} cannot be unpacked: {reason}", path=str(path), reason=str(problem))) from None
+
+
+def _whole_file(file: io.BufferedIOBase, path: Path) -> bytes:
+    try:
+        return whole_of(file, path, LARGEST_LIST)
     except (OSError, EOFError, zlib.error) as problem:
         raise BrokenFile(say("{path} cannot be unpacked: {reason}", path=str(path), reason=str(problem))) from None
 

@@ -1,8 +1,7 @@
 """Direct preference optimisation: -log sigmoid(beta x difference of log ratios), no reward model (lifecycle.md 4)."""
 
-import copy
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -14,10 +13,13 @@ from glassworks.evidence.statistics import wilson_interval
 from glassworks.training.ppo.losses import token_log_probs
 from glassworks.training.stages.base import Desk, Facts, needed
 from glassworks.training.stages.chat import Chat, Encoded, padded
+from glassworks.training.stages.laying import Manner
 from glassworks.training.stages.opened import open_start
 from glassworks.training.stages.quiet_trainers import quiet_library
 from glassworks.training.stages.reward import PairedSpec, encoded_pairs
-from glassworks.training.stages.trainer import arguments, fit, save_model, with_adapters
+from glassworks.training.stages.sharding import start_kept, trainer_of
+from glassworks.training.stages.spread import in_order, settled
+from glassworks.training.stages.trainer import arguments, fit, learner_of, save_model
 
 # Rows of a forward pass when answers are weighed.
 _ROWS = 16
@@ -25,6 +27,8 @@ _ROWS = 16
 
 class DpoSpec(PairedSpec):
     """Learning from preferences at once: the policy itself is the reward model, measured against where it started."""
+
+    has_reference: ClassVar[bool] = True
 
     kind: Literal["dpo"] = "dpo"
     beta: float = Field(default=0.1, gt=0)
@@ -36,8 +40,8 @@ class DpoSpec(PairedSpec):
         opened = open_start(self, desk)
         found = self.pairs()
         learned, judged = (encoded_pairs(opened.chat, some, self.length) for some in (found.fit, found.held_out))
-        reference = copy.deepcopy(opened.model).eval().requires_grad_(False)
-        model = with_adapters(opened.model, self)
+        reference = opened.reference(Manner(desk.options.device))
+        model = learner_of(desk, opened.model, self)
         with quiet_library():
             fit(dpo_trainer(self, desk, model, reference, opened.chat, learned), desk)
         wins, chosen = preferred(model, reference, judged, opened.chat)
@@ -83,15 +87,17 @@ def dpo_trainer(
         }
         for c, r in _equal_fronts(pairs)
     ]
-    settings = DPOConfig(**arguments(desk, spec), max_length=spec.length, beta=spec.beta)
-    return Ready(
-        model=model,
-        # With adapters the start is the model without them.
-        ref_model=None if spec.lora else reference,
-        args=settings,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=chat.tokenizer,
-    )
+    settings = settled(DPOConfig, arguments(desk, spec) | {"max_length": spec.length, "beta": spec.beta})
+    with start_kept(desk):
+        trainer = trainer_of(Ready, desk)(
+            model=model,
+            # With adapters the start is the model without them.
+            ref_model=None if spec.lora else reference,
+            args=settings,
+            train_dataset=Dataset.from_list(rows),
+            processing_class=chat.tokenizer,
+        )
+    return in_order(trainer, spec)
 
 
 @torch.no_grad()

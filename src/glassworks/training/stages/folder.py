@@ -8,10 +8,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from glassworks.core.errors import BrokenFile, InvalidInput, NotFound
 from glassworks.core.files import read_json
+from glassworks.core.reading import check_regular
 from glassworks.core.runs import sha256_of
 from glassworks.core.text import say
 from glassworks.models.gallery import GALLERY, located
@@ -60,11 +61,21 @@ def read_stage(folder: Path) -> StageFile | None:
         return None
     match read_json(path):
         case {"kind": str(kind), "digest": str(digest), "spec": dict(spec), "identities": dict(known), **rest}:
-            listed = cast(Sequence[dict[str, str]], rest.get("before", ()))
-            before = tuple(Before(str(one["kind"]), str(one["digest"])) for one in listed)
-            return StageFile(kind, digest, spec, known, before)
+            return StageFile(kind, digest, spec, known, _before_in(rest.get("before", []), path))
         case _:
-            raise BrokenFile(say("{path} was not written by Glassworks", path=str(path)))
+            raise _foreign(path)
+
+
+def _before_in(listed: Any, path: Path) -> tuple[Before, ...]:
+    """The stages that stage.json lists; BrokenFile where it lists something else."""
+    try:
+        return tuple(Before(str(one["kind"]), str(one["digest"])) for one in listed)
+    except (KeyError, TypeError):
+        raise _foreign(path) from None
+
+
+def _foreign(path: Path) -> BrokenFile:
+    return BrokenFile(say("{path} was not written by Glassworks", path=str(path)))
 
 
 def stages_behind(source: str) -> tuple[Before, ...]:
@@ -127,6 +138,9 @@ def identity_of_files(paths: Sequence[str]) -> str:
     if len(paths) == 1 and not Path(paths[0]).exists():
         # The name of a dataset on the hub, whose bytes nobody has.
         return f"hub:{paths[0]}"
+    for path in paths:
+        # A pipe would keep its reader waiting, a device never ends.
+        check_regular(Path(path))
     return f"sha256:{_digest_of([Path(path) for path in paths])}"
 
 

@@ -6,8 +6,10 @@ advantage is reward - mean of the other answers; the KL is taken off the reward.
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -15,13 +17,19 @@ from pydantic import Field, model_validator
 from glassworks.core.spec import ImpossibleValue
 from glassworks.core.text import say
 from glassworks.models.quiet import quiet_bars
+from glassworks.tensors.processes import wait_for_all, world
+from glassworks.tensors.seeds import Seed
 from glassworks.training.stages.base import Desk, Facts, needed
 from glassworks.training.stages.chat import Conversation, Turn
+from glassworks.training.stages.drawing import Drawing, draw
+from glassworks.training.stages.laying import Manner
 from glassworks.training.stages.opened import Opened, open_start
 from glassworks.training.stages.quiet_trainers import quiet_library
 from glassworks.training.stages.reinforced import ReinforcedSpec, fitting_prompts, read_prompts, scores_of
 from glassworks.training.stages.rewards import Answers, Score
-from glassworks.training.stages.trainer import arguments, fit, save_model, with_adapters
+from glassworks.training.stages.sharding import start_kept, trainer_of
+from glassworks.training.stages.spread import settled, share_of
+from glassworks.training.stages.trainer import arguments, fit, learner_of, save_model
 
 REFERENCE = "reference"
 """Folder inside a stage's where the start is written, which TRL reads its reference from; gone when the stage is done."""
@@ -32,6 +40,11 @@ _CLOCKS = ("num_tokens", "frac_reward_zero_std", "step_time")
 
 class GroupSpec(ReinforcedSpec):
     """Several answers to each prompt, each judged against its siblings."""
+
+    has_reference: ClassVar[bool] = True
+
+    # 2: each answer is drawn by a chance of its own.
+    revision: ClassVar[int] = 2
 
     batch: int = Field(default=16, ge=2)
     """Answers of a forward and backward pass."""
@@ -68,7 +81,8 @@ class GroupSpec(ReinforcedSpec):
             trainer = group_trainer(self, desk, opened, told, rows)
             fit(trainer, desk)
         save_model(desk, trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False), opened.tokenizer)
-        shutil.rmtree(desk.path / REFERENCE, ignore_errors=True)
+        if desk.writes:
+            shutil.rmtree(desk.path / REFERENCE, ignore_errors=True)
         facts: Facts = {"prompts": len(prompts), "prompts_too_long": left_out}
         last = {name: column[-1] for name, column in desk.history.metrics.items()}
         return facts | {f"last_{name}": last[name] for name in ("reward", "gold", "kl") if name in last}
@@ -122,17 +136,20 @@ def group_trainer(spec: GroupSpec, desk: Desk, opened: Opened, judge: Judge, row
     from trl.trainer.rloo_trainer import RLOOTrainer
 
     model: Any = opened.model
-    if spec.beta:
-        with quiet_bars():
-            model.save_pretrained(desk.path / REFERENCE)
+    if spec.beta and opened.source is None:
+        if desk.writes:
+            with quiet_bars():
+                model.save_pretrained(desk.path / REFERENCE)
+        wait_for_all()
         model.config._name_or_path = str(desk.path / REFERENCE)
-    passes = spec.answers // spec.batch
+    share = share_of(spec.batch, spec.answers // spec.batch, world().size)
     shared: dict[str, Any] = arguments(desk, spec) | {
-        "gradient_accumulation_steps": passes,
+        "per_device_train_batch_size": share.rows,
+        "gradient_accumulation_steps": share.passes,
         "num_generations": spec.group,
         # Answers that are learned from twice would be drawn anew by a training that goes on between the two.
         "num_iterations": 1,
-        "steps_per_generation": passes,
+        "steps_per_generation": share.passes,
         "max_completion_length": spec.answer_length,
         "temperature": spec.temperature,
         "top_k": 0,
@@ -140,15 +157,57 @@ def group_trainer(spec: GroupSpec, desk: Desk, opened: Opened, judge: Judge, row
         "beta": spec.beta,
         "disable_dropout": True,
     }
+    drawing = Drawing(
+        spec.answer_length, spec.temperature,
+        cast(int, opened.tokenizer.eos_token_id), cast(int, opened.tokenizer.pad_token_id),
+    )  # fmt: skip
     data = Dataset.from_list([dict(row) for row in rows])
     given: dict[str, Any] = {"train_dataset": data, "processing_class": opened.tokenizer, "reward_funcs": [judge]}
-    adapted = with_adapters(model, spec)
+    adapted = learner_of(desk, model, spec)
     if isinstance(spec, RlooSpec):
-        trainer: type[Any] = type("Rloo", (_Row, RLOOTrainer), {})
-        return trainer(model=adapted, args=RLOOConfig(**shared, normalize_advantages=False), **given)
-    settings = GRPOConfig(**shared, scale_rewards="none", loss_type="grpo", importance_sampling_level="token")
-    trainer = type("Grpo", (_Row, GRPOTrainer), {})
-    return trainer(model=adapted, args=settings, **given)
+        kind, settings = RLOOTrainer, settled(RLOOConfig, shared | {"normalize_advantages": False})
+    else:
+        own = {"scale_rewards": "none", "loss_type": "grpo", "importance_sampling_level": "token"}
+        kind, settings = GRPOTrainer, settled(GRPOConfig, shared | own)
+    more = {"drawing": drawing, "chance": Seed(spec.seed).child("draw"), "gives_probabilities": kind is GRPOTrainer}
+    with start_kept(desk), _reference_from(kind, opened, Manner(desk.options.device)):
+        made = trainer_of(type(kind.__name__, (_Row, _Drawing, kind), more), desk)
+        return made(model=adapted, args=settings, **given)
+
+
+@contextmanager
+def _reference_from(kind: type[Any], opened: Opened, manner: Manner) -> Generator[None]:
+    """Has the library, which reads its reference whole from a folder, take one that is cut where the policy is."""
+    if opened.source is None:
+        yield
+        return
+    library = import_module(kind.__module__).__dict__
+    reads = library["create_model_from_path"]
+    library["create_model_from_path"] = lambda *_, **__: opened.reference(manner)
+    try:
+        yield
+    finally:
+        library["create_model_from_path"] = reads
+
+
+class _Drawing:
+    """Draws each answer by a chance of its own, which follows from the round and the answer's place in it."""
+
+    drawing: Drawing
+    chance: Seed
+    gives_probabilities: bool
+    state: Any
+    accelerator: Any
+    model: Any
+
+    def _generate_single_turn(self, prompt_ids: Sequence[Sequence[int]], *rest: Any, **more: Any) -> Any:
+        """The answers to this process's prompts, as the library's own method gives them."""
+        first = self.accelerator.process_index * len(prompt_ids)
+        prompts = [tuple(ids) for ids in prompt_ids]
+        drawn = draw(self.model, prompts, self.drawing, self.chance.child("round", self.state.global_step), first)
+        answers = [list(one.answer) for one in drawn]
+        # GRPO's is asked for probabilities too, which only a foreign engine would know better.
+        return (answers, None) if self.gives_probabilities else answers
 
 
 class _Row:

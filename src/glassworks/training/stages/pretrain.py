@@ -1,8 +1,9 @@
 """Pretraining: a new model, or one that goes on, learns from text (lifecycle.md 4), on the library's Trainer."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from pydantic import Field, model_validator
 from tokenizers import AddedToken
@@ -23,6 +24,7 @@ from glassworks.core.spec import ImpossibleValue
 from glassworks.core.text import say
 from glassworks.models.byte_tokenizer import byte_tokenizer
 from glassworks.models.folders import tokenizer_in
+from glassworks.models.hollow import drawn_parts, hollow_untrained
 from glassworks.models.load import load
 from glassworks.models.pretrained import Wanted, pretrained_tokenizer
 from glassworks.models.spec import AnyModel, EncoderDecoderSpec, EncoderSpec, TransformerSpec, VectorSpec
@@ -32,6 +34,10 @@ from glassworks.tensors.seeds import Seed
 from glassworks.training.stages.base import Desk, Facts, choose_precision
 from glassworks.training.stages.chat import keeps_texts_apart
 from glassworks.training.stages.judging import Asked, judge, samples
+from glassworks.training.stages.laying import About, Manner, Source, from_tensors, is_laid, lay
+from glassworks.training.stages.opened import lay_down
+from glassworks.training.stages.sharding import trainer_of
+from glassworks.training.stages.spread import settled
 from glassworks.training.stages.stream import (
     KeepingPlace,
     Streamed,
@@ -43,7 +49,7 @@ from glassworks.training.stages.stream import (
 )
 from glassworks.training.stages.tokenizer import finished
 from glassworks.training.stages.tokens import CorpusTokens, tokens_of
-from glassworks.training.stages.trainer import arguments, fit, last_checkpoint, save_model, with_adapters
+from glassworks.training.stages.trainer import arguments, fit, last_checkpoint, learner_of, save_model, with_adapters
 from glassworks.training.stages.windows import (
     Gaps,
     HiddenTokens,
@@ -119,6 +125,8 @@ class Opened:
     model: Any
     tokenizer: Any
     question: Question
+    parameters: int
+    """Numbers of the model, without adapters."""
 
 
 class _Pretraining:
@@ -140,10 +148,9 @@ class _Pretraining:
 
     def go(self) -> Facts:
         spec, desk, question = self.spec, self.desk, self.opened.question
-        parameters = sum(p.numel() for p in self.opened.model.parameters())
         if last_checkpoint(desk) is None:
             self._write_samples("before")
-        model = with_adapters(self.opened.model, spec)
+        model = learner_of(desk, self.opened.model, spec)
         trainer = self._streaming(model) if spec.stream else self._mapped(model)
         trainer.add_callback(_Looking(self))
         fit(trainer, desk)
@@ -154,7 +161,7 @@ class _Pretraining:
         return {
             **found.row(),
             "held_out_tokens": found.tokens,
-            "parameters": parameters,
+            "parameters": self.opened.parameters,
             "tokens_seen": seen,
             **({} if spec.stream else {"tokens_to_learn_from": len(self.tokens.fit)}),
             "preparation_seconds": self.tokens.seconds,
@@ -166,8 +173,8 @@ class _Pretraining:
         spec, question = self.spec, self.opened.question
         seed, count = Seed(spec.seed).child("data"), spec.steps * spec.batch * spec.accumulate
         windows = Windows(self.tokens.fit, spec.length, count, question, seed)
-        settings = TrainingArguments(**arguments(self.desk, spec), train_sampling_strategy="sequential")
-        return Trainer(model, settings, data_collator=stacked, train_dataset=windows)
+        settings = settled(TrainingArguments, arguments(self.desk, spec) | {"train_sampling_strategy": "sequential"})
+        return trainer_of(Trainer, self.desk)(model, settings, data_collator=stacked, train_dataset=windows)
 
     def _streaming(self, model: Any) -> Trainer:
         """A trainer on the stream, from its place at the last checkpoint."""
@@ -178,9 +185,10 @@ class _Pretraining:
         last = last_checkpoint(self.desk)
         take_up(reader, last)
         # The stream itself goes on where it was: nothing is to be passed over.
-        settings = TrainingArguments(**arguments(self.desk, spec), ignore_data_skip=True)
-        trainer = Trainer(model, settings, data_collator=stacked, train_dataset=Streamed(reader))
-        chance: Any = trainer._load_rng_state  # pyright: ignore[reportPrivateUsage] - there is no public way to it
+        settings = settled(TrainingArguments, arguments(self.desk, spec) | {"ignore_data_skip": True})
+        kind = trainer_of(Trainer, self.desk)
+        trainer = kind(model, settings, data_collator=stacked, train_dataset=Streamed(reader))
+        chance: Any = trainer._load_rng_state
         trainer.add_callback(KeepingPlace(reader, lambda: None if last is None else chance(str(last))))
         return trainer
 
@@ -206,8 +214,9 @@ class _Pretraining:
         nn.Module.to(opened.model, self.desk.options.device)
         asked = Asked(self.spec.samples, self.spec.length, Seed(self.spec.seed))
         written = samples(opened.model, opened.tokenizer, self.tokens, opened.question, asked)
-        before: dict[str, Any] = read_json(path) if path.is_file() else {}
-        write_json(path, before | {when: written})
+        if self.desk.writes:
+            before: dict[str, Any] = read_json(path) if path.is_file() else {}
+            write_json(path, before | {when: written})
 
 
 class _Looking(TrainerCallback):
@@ -237,23 +246,32 @@ def opened(spec: PretrainSpec, desk: Desk) -> Opened:
     """
     start = desk.start
     if not spec.start or (start is not None and start.is_dir() and not (start / "config.json").is_file()):
-        return _new(spec, _tokenizer_of(start))
-    subject = load(spec.start, device=str(desk.options.device))
-    tokenizer: Any = subject.tokenizer
+        return _new(spec, _tokenizer_of(start), desk)
+    source = Source(spec.start, desk.options.device) if is_laid(desk) else None
+    if source is None:
+        subject = load(spec.start, device=str(desk.options.device))
+        anatomy, tokenizer, model = subject.anatomy, subject.tokenizer, cast(Any, subject.model)
+        kind = "gaps" if anatomy.has_source else "next" if anatomy.causal else "hidden"
+        about = About(tokenizer, kind, anatomy.context)
+    else:
+        about, model = source.about, source.form
+    tokenizer = about.tokenizer
     # An alphabet of a toy world spells no text.
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise InvalidInput(
             say("{source} has no tokenizer, so it cannot go on learning from text", source=spec.start),
             right=say("a model folder with tokenizer.json"),
         )
-    context = subject.anatomy.context
+    context = about.context
     if context is not None and context < spec.length:
         raise InvalidInput(
             say("windows of {length} tokens are longer than the model's context", length=spec.length),
             right=say("length={context} or less", context=context),
         )
-    kind = "gaps" if subject.anatomy.has_source else "next" if subject.anatomy.causal else "hidden"
-    return Opened(subject.model, tokenizer, _question(kind, tokenizer, spec))
+    count = sum(parameter.numel() for parameter in model.parameters())
+    if source is not None:
+        model = lay_down(source, spec, desk)
+    return Opened(model, tokenizer, _question(about.kind, tokenizer, spec), count)
 
 
 def check_tokens(opened: Opened, tokens: CorpusTokens) -> None:
@@ -271,7 +289,7 @@ def check_tokens(opened: Opened, tokens: CorpusTokens) -> None:
         )
 
 
-def _new(spec: PretrainSpec, tokenizer: Any) -> Opened:
+def _new(spec: PretrainSpec, tokenizer: Any, desk: Desk) -> Opened:
     match spec.model:
         case EncoderSpec():
             kind = "hidden"
@@ -296,12 +314,18 @@ def _new(spec: PretrainSpec, tokenizer: Any) -> Opened:
     shape = spec.model.replaced("vocabulary", max(count, spec.model.vocabulary))
     if isinstance(shape, EncoderDecoderSpec) and tokenizer.pad_token_id is not None:
         shape = shape.replaced("start_token", tokenizer.pad_token_id)
-    model: Any = build_model(shape, Seed(spec.seed).child("model"))
+    seed = Seed(spec.seed).child("model")
+    model: Any = hollow_untrained(shape) if is_laid(desk) else build_model(shape, seed)
     for part in (model.config, *((model.generation_config,) if model.can_generate() else ())):
         part.pad_token_id, part.bos_token_id, part.eos_token_id = (
             tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id,
         )  # fmt: skip
-    return Opened(model, tokenizer, question)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    if is_laid(desk):
+        manner = Manner(desk.options.device, partial(with_adapters, spec=spec))
+        laid = lay(model, from_tensors(drawn_parts(shape, seed)), manner)
+        desk.learner, desk.hollow = laid.learner, laid.hollow
+    return Opened(model, tokenizer, question, parameters)
 
 
 def _tokenizer_of(start: Path | None) -> Any:

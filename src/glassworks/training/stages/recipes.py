@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from glassworks.core.errors import BrokenFile, InvalidInput, InvalidSpec, NotFound, known_names
 from glassworks.core.files import read_json
+from glassworks.core.reading import LARGEST_RECIPE, read_bytes
 from glassworks.core.text import say
 from glassworks.models.spec import MODEL_SPECS
 from glassworks.training.recipes import mixers_of, read_settings
@@ -85,7 +86,7 @@ def _read(path: Path, kind: str) -> dict[str, object]:
         import yaml
 
         try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8"))
+            found = yaml.safe_load(read_bytes(path, LARGEST_RECIPE).decode("utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as problem:
             raise BrokenFile(
                 say("{path} is damaged or not YAML: {reason}", path=str(path), reason=str(problem).splitlines()[0])

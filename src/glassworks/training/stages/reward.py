@@ -12,15 +12,18 @@ from glassworks.core.errors import InvalidInput
 from glassworks.core.files import write_json
 from glassworks.core.text import say
 from glassworks.evidence.statistics import wilson_interval
+from glassworks.models.hollow import hollow_of
 from glassworks.tensors.seeds import Seed
 from glassworks.training.stages.base import Desk, Facts, LearningSpec, needed
 from glassworks.training.stages.chat import Chat, Encoded, fitted
 from glassworks.training.stages.instructions import read_demonstrations
-from glassworks.training.stages.opened import open_start
+from glassworks.training.stages.opened import Opened, lay_down, open_start
 from glassworks.training.stages.preferences import Pair, Preferences, read_preferences
 from glassworks.training.stages.quiet_trainers import quiet_library
 from glassworks.training.stages.rewards import SCALE_FILE, RewardModel
-from glassworks.training.stages.trainer import arguments, fit, save_model, with_adapters
+from glassworks.training.stages.sharding import trainer_of
+from glassworks.training.stages.spread import in_order, settled
+from glassworks.training.stages.trainer import arguments, fit, learner_of, save_model
 
 
 class PairedSpec(LearningSpec):
@@ -28,6 +31,8 @@ class PairedSpec(LearningSpec):
 
     files: ClassVar[tuple[str, ...]] = ("data",)
     follows: ClassVar[tuple[str, ...]] = ("sft",)
+    # 2: every update is full, also where the data begin anew.
+    revision: ClassVar[int] = 2
 
     data: tuple[str, ...] = ()
     """Files of pairs: chosen and rejected answers."""
@@ -61,10 +66,10 @@ class RewardSpec(PairedSpec):
     def run(self, desk: Desk) -> Facts:
         """Trains; leaves a folder of a classifier with one output, and the mean to take off in reward.json."""
         needed("trl")
-        opened = open_start(self, desk)
+        opened = open_start(self, desk, lays=False)
         found = self.pairs()
         learned, judged = (encoded_pairs(opened.chat, some, self.length) for some in (found.fit, found.held_out))
-        model = with_adapters(with_score(opened.model, Seed(self.seed)), self)
+        model = self._scoring(opened, desk)
         with quiet_library():
             fit(_trainer(self, desk, model, opened.chat, learned), desk)
         judge = RewardModel(model, opened.chat, self.length)
@@ -73,7 +78,8 @@ class RewardSpec(PairedSpec):
         fitted_accuracy = pair_accuracy(judge, learned[: 4 * len(judged)])
         save_model(desk, model, opened.tokenizer)
         scale = {"mean": float(raw.mean()), "spread": float(raw.std()), "length": self.length}
-        write_json(desk.path / SCALE_FILE, scale)
+        if desk.writes:
+            write_json(desk.path / SCALE_FILE, scale)
         interval = wilson_interval(round(accuracy * len(judged)), len(judged))
         shorter = sum(len(chosen.ids) < len(rejected.ids) for chosen, rejected in judged) / len(judged)
         return {
@@ -88,6 +94,13 @@ class RewardSpec(PairedSpec):
             "raw_mean": scale["mean"],
             "raw_spread": scale["spread"],
         } | found.left_out
+
+    def _scoring(self, opened: Opened, desk: Desk) -> Any:
+        """What learns: a classifier on the model's body."""
+        if opened.source is not None:
+            lay_down(opened.source, self, desk, made=lambda form: hollow_with_score(form, Seed(self.seed)))
+            return learner_of(desk, opened.model, self).train()
+        return learner_of(desk, with_score(opened.model, Seed(self.seed)), self)
 
     def _demonstrated(self, chat: Chat, learned: Sequence[tuple[Encoded, Encoded]]) -> list[Encoded]:
         if not self.demonstrations:
@@ -114,18 +127,38 @@ def encoded_pairs(chat: Chat, pairs: Sequence[Pair], length: int) -> list[tuple[
 
 def with_score(model: PreTrainedModel, seed: Seed) -> PreTrainedModel:
     """A classifier with one output on a decoder's body; its head is drawn small (Stiennon et al. 2020)."""
-    config: Any = type(model.config).from_dict(model.config.to_dict())
-    config.num_labels = 1
     with torch.random.fork_rng():
         torch.manual_seed(seed.child("score").value % 2**63)
-        scoring = cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(config))
+        scoring = cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(_of_one_output(model)))
     scoring.base_model.load_state_dict(model.base_model.state_dict())
-    head = next(part for name, part in scoring.named_modules() if isinstance(part, torch.nn.Linear) and "." not in name)
+    head = _head_of(scoring)
     with torch.no_grad():
-        spread = (head.in_features + 1) ** -0.5
-        head.weight.copy_(spread * torch.randn(head.weight.shape, generator=seed.child("head").generator()))
+        head.weight.copy_(_drawn_head(head, seed))
     torch.nn.Module.to(scoring, device=model.device, dtype=torch.float32)
     return scoring.train()
+
+
+def hollow_with_score(form: PreTrainedModel, seed: Seed) -> PreTrainedModel:
+    """The same of a model without its numbers; the head has them."""
+    scoring = hollow_of(AutoModelForSequenceClassification.from_config, _of_one_output(form), dtype=torch.float32)
+    head = _head_of(scoring)
+    head.weight = torch.nn.Parameter(_drawn_head(head, seed))
+    return scoring
+
+
+def _of_one_output(model: PreTrainedModel) -> Any:
+    config: Any = type(model.config).from_dict(model.config.to_dict())
+    config.num_labels = 1
+    return config
+
+
+def _head_of(scoring: PreTrainedModel) -> torch.nn.Linear:
+    return next(part for name, part in scoring.named_modules() if isinstance(part, torch.nn.Linear) and "." not in name)
+
+
+def _drawn_head(head: torch.nn.Linear, seed: Seed) -> Tensor:
+    spread = (head.in_features + 1) ** -0.5
+    return spread * torch.randn(head.weight.shape, generator=seed.child("head").generator())
 
 
 def pair_accuracy(judge: RewardModel, pairs: Sequence[tuple[Encoded, Encoded]]) -> float:
@@ -142,5 +175,7 @@ def _trainer(spec: RewardSpec, desk: Desk, model: Any, chat: Chat, pairs: Sequen
     from trl.trainer.reward_trainer import RewardTrainer
 
     data = Dataset.from_list([{"chosen_ids": list(c.ids), "rejected_ids": list(r.ids)} for c, r in pairs])
-    settings = RewardConfig(**arguments(desk, spec), max_length=spec.length)
-    return RewardTrainer(model=model, args=settings, train_dataset=data, processing_class=chat.tokenizer)
+    settings = settled(RewardConfig, arguments(desk, spec) | {"max_length": spec.length})
+    kind = trainer_of(RewardTrainer, desk)
+    trainer = kind(model=model, args=settings, train_dataset=data, processing_class=chat.tokenizer)
+    return in_order(trainer, spec)

@@ -24,7 +24,9 @@ from glassworks.training.stages.chat import (
 from glassworks.training.stages.instructions import read_demonstrations
 from glassworks.training.stages.opened import open_start
 from glassworks.training.stages.quiet_trainers import quiet_library
-from glassworks.training.stages.trainer import arguments, fit, save_model, with_adapters
+from glassworks.training.stages.sharding import trainer_of
+from glassworks.training.stages.spread import in_order, settled
+from glassworks.training.stages.trainer import arguments, fit, learner_of, save_model
 
 # Rows of a forward pass when a loss is measured.
 _ROWS = 16
@@ -34,6 +36,8 @@ class SftSpec(LearningSpec):
     """Learning to answer from demonstrations: the loss is on the answers' tokens and their end."""
 
     files: ClassVar[tuple[str, ...]] = ("data",)
+    # 2: every update is full, also where the data begin anew.
+    revision: ClassVar[int] = 2
 
     kind: Literal["sft"] = "sft"
     data: tuple[str, ...] = ()
@@ -62,7 +66,7 @@ class SftSpec(LearningSpec):
         found = read_demonstrations(_named(self.data), self.held_out)
         learned, judged = (encoded(opened.chat, some, self.length) for some in (found.fit, found.held_out))
         before = answer_loss(opened.model, judged.rows, opened.chat)
-        model = with_adapters(opened.model, self)
+        model = learner_of(desk, opened.model, self)
         with quiet_library():
             fit(_trainer(self, desk, model, opened.chat, learned.rows), desk)
         after = answer_loss(model, judged.rows, opened.chat)
@@ -131,5 +135,6 @@ def _trainer(spec: SftSpec, desk: Desk, model: Any, chat: Chat, rows: Sequence[E
 
     # Tokens and labels are ready, so the library neither writes conversations nor cuts them in its own way.
     data = Dataset.from_list([{"input_ids": list(row.ids), "labels": row.labels} for row in rows])
-    settings = SFTConfig(**arguments(desk, spec), max_length=spec.length, packing=spec.packing)
-    return SFTTrainer(model=model, args=settings, train_dataset=data, processing_class=chat.tokenizer)
+    settings = settled(SFTConfig, arguments(desk, spec) | {"max_length": spec.length, "packing": spec.packing})
+    kind = trainer_of(SFTTrainer, desk)
+    return in_order(kind(model=model, args=settings, train_dataset=data, processing_class=chat.tokenizer), spec)

@@ -177,6 +177,9 @@ class KeepingPlace(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
         """Called by the trainer when a checkpoint was written, before it counts as whole."""
+        if not args.should_save:
+            # One process reads for all.
+            return
         place = self.reader.place_after(state.global_step * self.reader.each)
         write_json(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / PLACE, place)
 

@@ -17,12 +17,15 @@ from pydantic import Field, model_validator
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from glassworks.anatomy.told import spelling
 from glassworks.core.errors import BrokenFile, InvalidInput
-from glassworks.core.files import writing
+from glassworks.core.files import filling_folder
+from glassworks.core.reading import read_bytes
 from glassworks.core.spec import ImpossibleValue
 from glassworks.core.text import say
 from glassworks.evaluation.data import needed_file
 from glassworks.models.byte_tokenizer import byte_tokenizer
+from glassworks.tensors.processes import from_first
 from glassworks.training.stages.base import Desk, Facts
 from glassworks.training.stages.chat import CHAT_MARKS, CHAT_TEMPLATE
 from glassworks.training.stages.corpus import Corpus, CorpusSpec
@@ -74,13 +77,18 @@ class TokenizerSpec(CorpusSpec):
         return self
 
     def run(self, desk: Desk) -> Facts:
-        """Makes the tokenizer, checks it on every text and writes it."""
+        """Makes the tokenizer, checks it on every text and writes it; of several processes the first does it for all."""
+        facts = from_first(self._made(desk) if desk.writes else None)
+        assert facts is not None, "the first process makes it or ends them all"
+        return facts
+
+    def _made(self, desk: Desk) -> Facts:
         corpus = self.corpus
         desk.begin(0, 1)
         tokenizer = made(self, corpus)
         found = checked(tokenizer, corpus)
-        with writing(desk.path):
-            tokenizer.save_pretrained(desk.path)
+        with filling_folder(desk.path) as folder:
+            tokenizer.save_pretrained(folder)
         desk.log(0, {"loss": 0.0, "bytes_per_token": found.bytes / found.tokens})
         return found.facts | {"vocabulary": len(tokenizer), "algorithm": self.algorithm}
 
@@ -146,7 +154,8 @@ def plain_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     before = backend.encode_special_tokens
     backend.encode_special_tokens = True
     try:
-        return [list(found.ids) for found in backend.encode_batch_fast(texts, add_special_tokens=False)]
+        with spelling():
+            return [list(found.ids) for found in backend.encode_batch_fast(texts, add_special_tokens=False)]
     finally:
         backend.encode_special_tokens = before
 
@@ -227,7 +236,7 @@ def _ranks(path: Path) -> dict[bytes, int]:
     """Token to rank of a file of ranks: one token in base 64 and its rank a line."""
     ranks: dict[bytes, int] = {}
     try:
-        for line in path.read_bytes().splitlines():
+        for line in read_bytes(path).splitlines():
             if line:
                 token, rank = line.split()
                 ranks[base64.b64decode(token, validate=True)] = int(rank)

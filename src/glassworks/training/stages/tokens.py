@@ -6,6 +6,7 @@ document stands the tokenizer's end mark. Of twenty documents or more every tent
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from glassworks.core.errors import InvalidInput
 from glassworks.core.files import read_json, write_json, writing
 from glassworks.core.runs import lock_folder
 from glassworks.core.text import say
+from glassworks.tensors.processes import first_goes_ahead
 from glassworks.training.stages.corpus import Corpus, CorpusSpec
 from glassworks.training.stages.folder import identity_of_files
 from glassworks.training.stages.tokenizer import plain_ids
@@ -63,10 +65,11 @@ def tokens_of(spec: CorpusSpec, tokenizer: PreTrainedTokenizerBase, store: Path)
     Raises InvalidInput for a text that is empty or too short to be held out in part, NoSpace on a full disk.
     """
     folder = store / TOKENS / _digest(spec, tokenizer)
-    if not (folder / "tokens.json").is_file():
-        with lock_folder(folder):
-            if not (folder / "tokens.json").is_file():
-                _spell(spec.corpus, tokenizer, folder)
+    with first_goes_ahead():
+        if not (folder / "tokens.json").is_file():
+            with lock_folder(folder):
+                if not (folder / "tokens.json").is_file():
+                    _spell(spec.corpus, tokenizer, folder)
     about = read_json(folder / "tokens.json")
     kind = np.dtype(about["dtype"])
     fit, held_out = (np.memmap(folder / f"{name}.bin", dtype=kind, mode="r") for name in ("fit", "held_out"))
@@ -125,7 +128,10 @@ def _spell(corpus: Corpus, tokenizer: Any, folder: Path) -> None:
         part = folder / f"{name}.part"
         with writing(part), part.open("wb") as file:
             for one in parts:
-                one.tofile(file)
+                # Not by numpy's writer, which names no reason where the disk is full.
+                file.write(one.data)
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(folder / f"{name}.bin")
     about = {"tokens": len(ids), "documents": len(ends), "dtype": str(kind), "seconds": time.process_time() - began}
     del ids
@@ -143,7 +149,7 @@ def _write(corpus: Corpus, tokenizer: Any, file: BinaryIO, kind: np.dtype[Any]) 
             plain_ids(tokenizer, [text for text, _ in pieces]), (e for _, e in pieces), strict=True
         ):
             row = np.asarray([*ids, *mark] if piece_ends else ids, dtype=kind)
-            row.tofile(file)
+            file.write(row.data)
             count += len(row)
             if piece_ends:
                 ends.append(count)

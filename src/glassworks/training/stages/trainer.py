@@ -31,11 +31,18 @@ from transformers import (
 
 from glassworks.core.errors import NoSpace
 from glassworks.core.events import CheckpointSaved, Stopped
-from glassworks.core.files import read_json, write_json, writing
+from glassworks.core.files import filling_folder, read_json, write_json
 from glassworks.core.text import say
 from glassworks.models.quiet import quiet_bars
+from glassworks.tensors.devices import has_fast_bfloat16
 from glassworks.tensors.memory import keep_freed_memory
+from glassworks.tensors.processes import from_all, from_first, own_part, wait_for_all, world
+from glassworks.tensors.seeds import Seed
 from glassworks.training.stages.base import Desk, LearningSpec, choose_precision, needed
+from glassworks.training.stages.rows import begun_row, take_up_row
+from glassworks.training.stages.sharding import put_together
+from glassworks.training.stages.spread import share_of
+from glassworks.training.stopping import Request, listening
 from glassworks.training.store import History
 
 WHOLE = "whole.json"
@@ -56,11 +63,16 @@ def arguments(desk: Desk, spec: LearningSpec) -> dict[str, Any]:
         schedule = {"lr_scheduler_type": "constant_with_warmup"}
     # Means over logged steps are kept by no checkpoint: only at a row of the history can a state be gone on from exactly.
     rows = math.ceil(desk.options.checkpoint_every / spec.log_every)
+    here = world()
+    share = share_of(spec.batch, spec.accumulate, here.size)
     return schedule | {
         "output_dir": str(desk.checkpoints),
         "max_steps": spec.steps,
-        "per_device_train_batch_size": spec.batch,
-        "gradient_accumulation_steps": spec.accumulate,
+        "per_device_train_batch_size": share.rows,
+        "gradient_accumulation_steps": share.passes,
+        # Tokens of the whole update weigh alike, wherever they are.
+        "average_tokens_across_devices": True,
+        "ddp_backend": "gloo" if is_cpu and not here.is_alone else None,
         "learning_rate": spec.rate,
         "warmup_steps": spec.warmup_steps,
         "adam_beta1": spec.betas[0],
@@ -72,7 +84,8 @@ def arguments(desk: Desk, spec: LearningSpec) -> dict[str, Any]:
         "activation_checkpointing": False,
         "use_cpu": is_cpu,
         "dataloader_pin_memory": not is_cpu,
-        "torch_compile": desk.options.compile,
+        # A model that is cut into shards is put together between its layers, where a compiled one would break.
+        "torch_compile": desk.options.compile and not desk.options.shard,
         "seed": spec.seed % 2**32,
         "data_seed": spec.seed % 2**32,
         "logging_strategy": "steps",
@@ -85,6 +98,7 @@ def arguments(desk: Desk, spec: LearningSpec) -> dict[str, Any]:
         "report_to": "none",
         "disable_tqdm": True,
         "log_level": "error",
+        "log_level_replica": "error",
     }
 
 
@@ -95,18 +109,27 @@ def fit(trainer: Trainer, desk: Desk) -> None:
     process's chance and matrix precision are as before afterwards.
     """
     last = last_checkpoint(desk)
+    here = world()
     if last is not None:
         desk.earlier_seconds = float(read_json(last / WHOLE)["seconds"])
     # Ours tells of the rows; the library's would print them.
     for printing in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(printing)
-    trainer.add_callback(_Telling(desk))
-    if desk.options.device.type == "cpu":
+    telling = _Telling(desk, trainer, {} if last is None else read_json(last / WHOLE).get("row", {}))
+    trainer.add_callback(telling)
+    if desk.options.device.type == "cpu" and not desk.options.shard:
         keep_freed_memory()
     with _process_restored(), quiet_bars():
-        torch.set_float32_matmul_precision("medium")
+        # "medium" leaves slow libraries for fast ones; where bfloat16 is in hardware it also rounds to that, shape by shape,
+        # so that an answer would depend on those beside it. Who asks for float32 there gets it.
+        rounds = not trainer.args.bf16 and has_fast_bfloat16(desk.options.device)
+        torch.set_float32_matmul_precision("highest" if rounds else "medium")
+        if not here.is_first:
+            # Each process drops out other numbers; the first those that one process alone would.
+            torch.manual_seed(Seed(trainer.args.seed).child("process", here.rank).value)
         try:
-            trainer.train(resume_from_checkpoint=None if last is None else str(last))
+            with listening() as telling.request:
+                trainer.train(resume_from_checkpoint=None if last is None else str(last))
         except KeyboardInterrupt:
             desk.events.emit(Stopped(cause="interrupted", step=trainer.state.global_step))
             raise
@@ -123,6 +146,11 @@ def fit(trainer: Trainer, desk: Desk) -> None:
 
 
 def last_checkpoint(desk: Desk) -> Path | None:
+    """The newest checkpoint that is whole, as the first process sees it; all processes ask together."""
+    return from_first(_newest_whole(desk) if desk.writes else None)
+
+
+def _newest_whole(desk: Desk) -> Path | None:
     """The newest checkpoint that is whole; those that are not are removed."""
     whole: list[Path] = []
     for path in desk.checkpoints.glob("checkpoint-*"):
@@ -153,8 +181,9 @@ def row_of(entry: Mapping[str, Any]) -> dict[str, float]:
 
 
 def first_not_finite(model: nn.Module) -> str | None:
-    """The name of a parameter that holds NaN or infinity; None where all are finite."""
-    return next((name for name, p in model.named_parameters() if not bool(torch.isfinite(p).all())), None)
+    """The name of a parameter that holds NaN or infinity in any process; None where all are finite."""
+    own = (name for name, p in model.named_parameters() if not bool(torch.isfinite(own_part(p)).all()))
+    return next((name for name in from_all(next(own, None)) if name is not None), None)
 
 
 def with_adapters(model: PreTrainedModel, spec: LearningSpec) -> Any:
@@ -172,21 +201,30 @@ def with_adapters(model: PreTrainedModel, spec: LearningSpec) -> Any:
     return adapted
 
 
+def learner_of(desk: Desk, model: PreTrainedModel, spec: LearningSpec) -> Any:
+    """What learns: the model with adapters where the spec asks for them; one that is cut has them since it was laid."""
+    return with_adapters(model, spec) if desk.learner is None else desk.learner
+
+
 def save_model(desk: Desk, model: Any, tokenizer: Any) -> None:
     """Writes model and tokenizer into the stage's folder; adapters are merged into the weights and kept in `adapter/` too.
 
     Raises NoSpace on a full disk.
     """
-    with quiet_bars(), writing(desk.path):
+    if desk.hollow is not None:
+        model = put_together(desk.hollow, model)
+    if not desk.writes:
+        return
+    with quiet_bars(), filling_folder(desk.path) as folder:
         try:
             if not isinstance(model, PreTrainedModel):
                 # Adapters around a model; their library writes and merges them.
-                model.save_pretrained(desk.path / "adapter")
+                model.save_pretrained(folder / "adapter")
                 model = model.merge_and_unload()
             nn.Module.to(model, "cpu")
-            model.save_pretrained(desk.path)
+            model.save_pretrained(folder)
             if tokenizer is not None:
-                tokenizer.save_pretrained(desk.path)
+                tokenizer.save_pretrained(folder)
         except (OSError, SafetensorError) as problem:
             size = sum(p.numel() * p.element_size() for p in model.parameters())
             told = _explained(problem, desk, size)
@@ -196,18 +234,27 @@ def save_model(desk: Desk, model: Any, tokenizer: Any) -> None:
 
 
 class _Telling(TrainerCallback):
-    """Keeps the desk's history and events in step with the trainer, and refuses to keep what is not finite."""
+    """Keeps the desk's history and events in step with the trainer, and refuses to keep what is not finite.
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    After a request to end it has the state kept where it is, with the row of the history that is not full yet, and ends.
+    """
+
+    def __init__(self, desk: Desk, trainer: Trainer, row: Mapping[str, Any]) -> None:
+        self.desk, self.trainer, self.row = desk, trainer, row
+        self.request = Request()
+        self.ends = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
     ) -> None:
         self.desk.history = history_of(state.log_history)
+        if self.row:
+            take_up_row(self.trainer, self.row)
         self.desk.begin(state.global_step, state.max_steps)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
+        if state.global_step < state.max_steps and self.request.came_to_any():
+            self.ends = control.should_save = True
         # The loss was taken before this update, so it cannot tell what the update made of the weights.
         bad = first_not_finite(rest["model"]) if control.should_save else None
         if bad is not None:
@@ -228,8 +275,14 @@ class _Telling(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
         folder = self.desk.checkpoints / f"checkpoint-{state.global_step}"
-        write_json(folder / WHOLE, {"seconds": self.desk.seconds})
+        # Every process has its part in the folder.
+        row = begun_row(self.trainer)
+        if self.desk.writes:
+            write_json(folder / WHOLE, {"seconds": self.desk.seconds, "row": row})
         self.desk.events.emit(CheckpointSaved(digest=self.desk.digest, step=state.global_step))
+        if self.ends:
+            wait_for_all()
+            raise KeyboardInterrupt
 
     def _widen(self, row: Mapping[str, float]) -> None:
         history = self.desk.history
@@ -241,11 +294,13 @@ class _Telling(TrainerCallback):
 def _explained(problem: Exception, desk: Desk, size: int) -> Exception:
     """NoSpace where the disk was full, whatever the writer called it; the problem itself otherwise."""
     is_full = isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT)
-    is_writer = isinstance(problem, SafetensorError) or "file write" in str(problem) or "writ" in str(problem).lower()
+    # torch's writer of archives speaks of places in its file where the disk is full.
+    words = str(problem).lower()
+    is_writer = isinstance(problem, SafetensorError) or "writ" in words or "inline_container" in words
     desk.path.mkdir(parents=True, exist_ok=True)
     if not is_full and not (is_writer and shutil.disk_usage(desk.path).free < size):
         return problem
-    last = last_checkpoint(desk)
+    last = _newest_whole(desk)
     kept = say("no state was kept before")
     if last is not None:
         kept = say("the state after step {step} is kept", step=last.name.rpartition("-")[2])

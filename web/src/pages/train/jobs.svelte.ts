@@ -4,18 +4,23 @@ import { language } from "$lib/i18n.svelte";
 
 export type State = "queued" | "running" | "paused" | "stopping" | "done" | "stopped" | "failed" | "interrupted";
 export interface Progress { step: number | null; loss: number | null; done: number | null; total: number | null; label: string; at: number | null }
-export interface Facts { steps?: number; tokens_per_step?: number; answers_per_step?: number; model?: string; seconds?: number | null; found?: boolean; unit?: string; reads?: string; run?: string; trainings?: number; preset?: string }
+export interface Facts { steps?: number; tokens_per_step?: number; answers_per_step?: number; model?: string; seconds?: number | null; found?: boolean; unit?: string; reads?: string; run?: string; trainings?: number; place?: "here" | "local" | "slurm" | "ray"; workers?: number; launch?: number; preset?: string }
 export interface Job {
   id: string; verb: string; about: string; title: string; command: string; choices: Record<string, unknown>; facts: Facts; state: State;
   created: number; started: number | null; ended: number | null; code: number | null; session: number; threads: number; folder: string; progress: Progress;
 }
+/** One combination of what varied: its values, its numbers, where its model lies. */
+export interface Row { values: Record<string, string>; facts: Record<string, number | string | null>; digest: string; folder: string; error: string | null }
+export interface Group { values: Record<string, string>; mean: number | null; low: number | null; high: number | null; seeds: number }
 export interface Detail extends Job {
   log: string;
-  result: { model?: string; report?: string; run?: string; parameters?: number; held_out?: { loss: number; unit: string }; floor?: number | null; facts?: Record<string, number | string>; verdicts?: unknown[]; seconds?: number; reused?: boolean } | null;
+  result: { model?: string; report?: string; run?: string; parameters?: number; held_out?: { loss: number; unit: string }; floor?: number | null; facts?: Record<string, number | string>; verdicts?: unknown[]; seconds?: number; reused?: boolean; rows?: Row[] | string; groups?: Group[]; table?: string } | null;
   samples: Record<string, { prompt?: string; text?: string }[]> | null;
 }
-interface Event { kind: string; at: number; digest?: string; step?: number; steps?: number; first_step?: number; label?: string; loss?: number | null; scores?: Record<string, number | null>; trainings?: Record<string, number>; prompt?: string; text?: string; name?: string; claim?: string; verdict?: string; cause?: string; reused?: boolean; seconds?: number; done?: number; total?: number }
+interface Event { kind: string; at: number; digest?: string; step?: number; steps?: number; first_step?: number; label?: string; loss?: number | null; scores?: Record<string, number | null>; trainings?: Record<string, number>; prompt?: string; text?: string; name?: string; claim?: string; verdict?: string; cause?: string; reused?: boolean; seconds?: number; done?: number; total?: number; job?: string; worker?: number; machine?: string; attempt?: number; reason?: string; log?: string; again?: boolean; found?: boolean }
 
+/** Work of a cluster cannot be held; all else can. */
+export const canPause = (job: Job) => !["slurm", "ray"].includes(job.facts.place ?? "here");
 export const ALIVE: readonly State[] = ["running", "paused", "stopping"];
 export const isOver = (state: State) => !["queued", ...ALIVE].includes(state);
 
@@ -72,6 +77,10 @@ export class Training {
 
 export interface Sample { step: number; prompt: string; text: string; digest: string }
 
+/** Who works on what, since when. */
+export interface Worker { name: string; machine: string; job: string; label: string; attempt: number }
+export interface Failure { label: string; attempt: number; reason: string; log: string; again: boolean }
+
 /** What a job has told so far; asked for piece by piece from where the last piece ended. */
 export class Feed {
   trainings: Training[] = [];
@@ -81,6 +90,10 @@ export class Feed {
   planned: Record<string, number> = {};
   work: { label: string; done: number; total: number; seconds: number } | null = null;
   stopped: string | null = null;
+  workers = new Map<string, Worker>();
+  failures: Failure[] = [];
+  /** Parts that workers finished, and how many of them were there already. */
+  parts = { done: 0, found: 0 };
   first: { at: number; done: number } | null = null;
   private next = 0;
   private current: Training | null = null;
@@ -100,6 +113,18 @@ export class Feed {
 
   private hear(event: Event): void {
     switch (event.kind) {
+      // Workers of an earlier session are gone.
+      case "run_started": this.workers.clear(); [this.failures, this.parts] = [[], { done: 0, found: 0 }]; break;
+      case "job_started": {
+        const [name, job] = [`${event.machine ?? ""} ${event.worker ?? 0}`, event.job ?? ""];
+        this.workers.set(name, { name: String(event.worker ?? 0), machine: event.machine ?? "", job, label: event.label ?? job, attempt: event.attempt ?? 1 });
+        break;
+      }
+      case "job_failed":
+        this.leave(event.job ?? "");
+        this.failures.push({ label: event.label ?? "", attempt: event.attempt ?? 1, reason: event.reason ?? "", log: event.log ?? "", again: Boolean(event.again) });
+        break;
+      case "job_done": this.leave(event.job ?? ""); this.parts.done++; if (event.found) this.parts.found++; break;
       case "planned": Object.assign(this.planned, event.trainings); break;
       case "training_started":
         this.current = this.training(event.digest ?? "", event.label ?? "");
@@ -135,6 +160,15 @@ export class Feed {
     found.steps.forEach((step, i) => training.add(step, NaN, Object.fromEntries(Object.entries(found.metrics).map(([name, column]) => [name, column[i]]))));
     training.total ||= training.done;
     this.version++;
+  }
+
+  private leave(job: string): void {
+    for (const [name, worker] of this.workers) if (worker.job === job) this.workers.delete(name);
+  }
+
+  /** The training that a worker is at, where its part is one. */
+  trainingOf(worker: Worker): Training | undefined {
+    return this.trainings.find((one) => one.digest && worker.job.includes(one.digest));
   }
 
   private training(digest: string, label: string): Training {

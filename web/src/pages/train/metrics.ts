@@ -20,6 +20,9 @@ const NAMES: Record<string, string> = {
   "recall/output": msg("W_O²: its output"), "recall/match": msg("W_K²: the trigger"), "recall/position_64": msg("W_K¹: one place back"),
 };
 
+/** Units of losses as a job names them. */
+export const UNITS: Record<string, string> = { "half squared error": msg("half squared error"), "nats per byte": msg("nats per byte"), "nats per token": msg("nats per token"), "nats per pair": msg("nats per pair"), "policy loss": msg("loss of the policy") };
+
 export function nameOf(score: string): string {
   const known = NAMES[score];
   if (known) return t(known);
