@@ -25,6 +25,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="not of the fast tier; run with -m slow or -m gpu"))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """An error where groups would silently not be kept: xdist tells them by the end of a test's name."""
+    grouped = [item.nodeid for item in session.items if item.get_closest_marker("xdist_group")]
+    if getattr(session.config.option, "loadgroup", False) and not all("@" in name for name in grouped):
+        raise pytest.UsageError(
+            "this xdist does not keep groups with this pytest; constraints.txt holds two that agree"
+        )
+
+
 def _shared_by_a_module(item: pytest.Function) -> str | None:
     """The module whose own fixtures (scope "module" or "class") a test takes; None where it shares nothing."""
     fixtures = item._fixtureinfo.name2fixturedefs.values()

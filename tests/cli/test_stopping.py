@@ -50,19 +50,23 @@ def test_a_reader_that_went_away_is_no_failure_of_the_command(monkeypatch: pytes
         os.dup2(os.open(os.devnull, os.O_WRONLY), writing)
 
 
+class _Clearing:
+    """Python drops what a signal's handler raises while it clears an object away."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def _work_that_drops_a_request() -> None:
+    one = _Clearing()
+    del one
+    time.sleep(10)
+
+
 def test_a_request_that_python_drops_is_made_again(capsys: pytest.CaptureFixture[str]) -> None:
-    class Clearing:
-        def __del__(self) -> None:
-            signal.raise_signal(signal.SIGINT)
-
-    def work() -> None:
-        one = Clearing()
-        del one
-        signal.pause()
-
     before = signal.getsignal(signal.SIGALRM)
     with pytest.raises(KeyboardInterrupt), stoppable():
-        work()
+        _work_that_drops_a_request()
     assert signal.getsignal(signal.SIGALRM) is before
     assert "Traceback" not in capsys.readouterr().err
 
@@ -76,17 +80,8 @@ def test_a_reminder_that_strikes_in_the_hook_itself_comes_again(monkeypatch: pyt
             time.sleep(3 * seconds)
         return before
 
-    class Clearing:
-        def __del__(self) -> None:
-            signal.raise_signal(signal.SIGINT)
-
-    def work() -> None:
-        one = Clearing()
-        del one
-        time.sleep(10)
-
     monkeypatch.setattr(signal, "setitimer", slow)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt), stoppable():
-        work()
+        _work_that_drops_a_request()
     assert time.monotonic() - started < 5

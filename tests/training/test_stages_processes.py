@@ -165,6 +165,7 @@ def test_two_processes_learn_what_one_learns(together: Path, alone: dict[str, di
     assert max(found[name]["loss"] for name in ("text", "packed")) < 1e-6, found
 
 
+@pytest.mark.usefixtures("alone")
 def test_what_two_processes_leave_is_what_one_leaves(
     together: Path, specs: dict[str, dict[str, Any]], place: Path
 ) -> None:
