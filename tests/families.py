@@ -178,3 +178,9 @@ def subject(family: str, attention: str = "sdpa"):
 def shared(family: str, attention: str = "sdpa") -> nn.Module:
     """The same tiny model for all tests that only read it."""
     return tiny(family, attention)
+
+
+def free_of_hooks(model: nn.Module) -> bool:
+    """No hook is left but those of transformers, which stay, idle, once a model was asked for its hidden states."""
+    kept = (hooks for m in model.modules() for hooks in (m._forward_hooks, m._forward_pre_hooks))
+    return all(hook.__module__.startswith("transformers.") for hooks in kept for hook in hooks.values())

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from glassworks.anatomy import Subject, TokenBatch, capture, residual_sites
 from glassworks.anatomy.tokens import padded
 from glassworks.core.errors import InvalidInput, StrangeModel, UnknownName
-from tests.families import EAGER_ONLY, FAMILIES, FOUR, shared, tiny
+from tests.families import EAGER_ONLY, FAMILIES, FOUR, free_of_hooks, shared, tiny
 from tests.families import subject as examined
 
 IDS = torch.randint(0, 61, (2, 13), generator=torch.Generator().manual_seed(0))
@@ -196,7 +196,7 @@ def test_a_recomputed_map_that_does_not_give_the_output_is_an_error_not_a_pictur
     _, cache = subject.run_with_cache(IDS, ["embed", "*pattern"])
     with pytest.raises(StrangeModel, match=r"the attention map of layers.1.mixer, .* does not give its output"):
         cache["pattern", 1]
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in subject.model.modules())
+    assert free_of_hooks(subject.model)
 
 
 class LinearMixer(nn.Module):

@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from glassworks.anatomy import HookPoint, Subject, edited
+from glassworks.anatomy import HookPoint, edited
 from glassworks.core.errors import InvalidInput
+from tests.families import free_of_hooks
 from tests.families import subject as examined
 
 IDS = torch.randint(0, 61, (2, 13), generator=torch.Generator().manual_seed(0))
@@ -22,10 +23,6 @@ PARTS = (
     "scores",
     "pattern",
 )
-
-
-def clean(subject: Subject) -> bool:
-    return not any(m._forward_hooks or m._forward_pre_hooks for m in subject.model.modules())
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -51,7 +48,7 @@ def test_replacing_a_tensor_by_itself_changes_nothing_and_by_noise_changes_the_l
     # Bit-equality is too much: a replaced map is multiplied out in float32 instead of inside the kernel.
     assert torch.allclose(same, plain, atol=2e-5)
     assert float((other - plain).detach().abs().max()) > 1e-3
-    assert clean(subject)
+    assert free_of_hooks(subject.model)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "bert", "opt", "bloom", "gemma3"])
@@ -112,7 +109,7 @@ def test_everything_is_removed_after_an_error() -> None:
     for site in ("layers.1.out", "layers.1.mixer.pattern"):
         with pytest.raises(KeyError, match="on purpose"):
             subject.run_with_hooks(IDS, [(site, fail)])
-    assert clean(subject)
+    assert free_of_hooks(subject.model)
     assert torch.equal(subject.run_with_cache(IDS, [])[0], plain)
 
 

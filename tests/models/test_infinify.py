@@ -299,7 +299,8 @@ def test_bfloat16_models_keep_their_first_segment_and_float32_sums() -> None:
     ids = tokens(1, 12)
     before = logits(plain, ids)
     made: Any = infinify(plain, Infini(segment=6))
-    assert torch.equal(logits(made, ids)[:, :6], before[:, :6])
+    # Kernels of 6 and of 12 tokens round differently where the processor knows no bfloat16.
+    torch.testing.assert_close(logits(made, ids)[:, :6], before[:, :6], rtol=0.016, atol=0.004)
     cache = infini_cache(made)
     with torch.no_grad():
         made(input_ids=ids, past_key_values=cache, use_cache=True)
