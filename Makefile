@@ -11,7 +11,7 @@ PAGES := src/glassworks/studio/static/index.html
 # proxy only those of the system will do, as pip and curl take them.
 NPM := NODE_USE_SYSTEM_CA=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npm --prefix web
 
-.PHONY: setup run studio pages check test fast slow nightly browser gpu bench docs docs-serve notebooks wheel faults soak estimates fuzz lock audit sbom clean
+.PHONY: setup run studio pages check check-types check-rest test fast slow nightly browser gpu bench docs docs-serve notebooks wheel faults soak estimates fuzz lock audit sbom clean
 
 run: $(VENV)/.ready
 	$(BIN)/glassworks reproduce birth --scale laptop --only main --only theory --only width
@@ -40,10 +40,16 @@ web/node_modules/.ready: web/package.json web/package-lock.json | $(VENV)/.ready
 $(PAGES): $(shell find web/src web/build web/public -type f 2>/dev/null) web/index.html web/vite.config.ts web/node_modules/.ready
 	$(NPM) run build --silent
 
+# The checker of types takes one core for a minute, those of the pages the other.
 check: setup
+	$(MAKE) --no-print-directory -j 2 check-types check-rest
+
+check-types: setup
+	$(BIN)/basedpyright
+
+check-rest: setup
 	$(BIN)/ruff format --check src tests benchmarks faults fuzz supply docs
 	$(BIN)/ruff check src tests benchmarks faults fuzz supply docs
-	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(NPM) run check --silent
 	$(NPM) test --silent
@@ -62,10 +68,12 @@ $(VENV)/quantized: supply/quantized.txt | $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $@ -r supply/quantized.txt
 
 slow: setup browser $(VENV)/quantized
+	$(BIN)/python -m tests.fetch
 	$(ONE) $(BIN)/python -m pytest -m "slow and not nightly" -n 2 --dist loadgroup -q
 
 # What takes longer than CI has time for: more commands killed, larger models foretold, sharded stages, Ray.
 nightly: setup browser $(VENV)/quantized
+	$(BIN)/python -m tests.fetch all
 	$(ONE) $(BIN)/python -m pytest -m nightly -n 2 --dist loadgroup -q
 
 gpu: $(VENV)/.ready

@@ -18,12 +18,11 @@ from glassworks.experiments.base import Bench
 from glassworks.experiments.painters.measure import beside, start_near
 from glassworks.experiments.painters.tables import Strategies, Table
 from glassworks.experiments.run import RunOptions, run_experiment
-from glassworks.models.gallery import entry_of, located
 from glassworks.models.load import load
 from glassworks.report.page import Page
 from glassworks.report.render import render
 from glassworks.surgery.operate import operated
-from tests.assets import asset
+from tests.assets import asset, gallery_model
 from tests.experiments.painters_numbers import everything
 from tests.families import VOCABULARY, tiny
 
@@ -230,8 +229,7 @@ class TestSmokeRun:
     ],
 )
 def test_encoders_and_encoder_decoders(study, field, name, bench, monkeypatch):
-    if located(entry_of(name)) is None:
-        pytest.skip(f"{name} is not on this machine; glassworks models get {name}")
+    gallery_model(name)
     monkeypatch.setenv("GLASSWORKS_ASSETS", str(asset("bench").parent))
     settings = (
         Painters.at(Scale.SMOKE).replaced(field, name).replaced("classifier_tasks", ["rte"]).replaced("queries", 16)

@@ -11,7 +11,7 @@ from glassworks.models.fast_decoder import SOURCE, FastDecoder, why_not_fast
 from glassworks.models.generating import Manner, Sampling, generate, writer_of
 from glassworks.models.load import load
 from glassworks.tensors.seeds import Seed
-from tests.assets import asset
+from tests.assets import asset, gallery_model
 from tests.families import tiny
 from tests.models.decoders import PLAIN, greedy, plain
 
@@ -131,10 +131,7 @@ def test_both_engines_write_and_draw_the_same_text() -> None:
 
 @pytest.mark.slow
 def test_smollm2_gives_the_library_s_tokens() -> None:
-    from glassworks.models.gallery import GALLERY, located
-
-    if located(GALLERY["smollm2-135m"]) is None:
-        pytest.skip("smollm2-135m is not on this machine: glassworks models get smollm2-135m")
+    gallery_model("smollm2-135m")
     assert os.environ.get("HF_HUB_OFFLINE") == "1"
     subject = load("smollm2-135m", device="cpu")
     choice = Sampling(max_new_tokens=24)

@@ -23,11 +23,12 @@ from transformers import (
 )
 
 from glassworks.core.errors import BrokenFile
-from glassworks.models.gallery import GALLERY, located
+from glassworks.models.gallery import GALLERY
 from glassworks.models.gallery.onnx import read_onnx
 from glassworks.models.gallery.readings import read, read_t5_onnx
 from glassworks.models.gallery.tokenizing import begin_texts_with
 from glassworks.models.load import load
+from tests.assets import gallery_model
 
 IDS = torch.tensor([[0, 5, 6, 7, 8]])
 # The names of GGUF and of transformers.
@@ -270,17 +271,9 @@ def test_an_exported_t5_becomes_the_model_that_its_integers_stand_for(tmp_path: 
         read_t5_onnx(tmp_path / "encoder.onnx", tmp_path / "decoder.onnx")
 
 
-def fetched(name: str) -> Path:
-    """The folder of a real model; skips the test, with the reason, where it was not fetched."""
-    folder = located(GALLERY[name])
-    if folder is None:
-        pytest.skip(f"glassworks models get {name} was not run here")
-    return folder
-
-
 @pytest.mark.slow
 def test_smollm2_is_what_the_gallery_says_and_knows_the_capital_of_france() -> None:
-    fetched("smollm2-135m")
+    gallery_model("smollm2-135m")
     subject, entry = load("SmolLM2-135M"), GALLERY["smollm2-135m"]
     assert (subject.anatomy.depth, subject.anatomy.width) == (entry.layers[0], entry.width)
     assert subject.parameter_count == entry.parameters
@@ -292,7 +285,7 @@ def test_smollm2_is_what_the_gallery_says_and_knows_the_capital_of_france() -> N
 
 
 def test_minilm_puts_like_sentences_together() -> None:
-    fetched("minilm")
+    gallery_model("minilm")
     subject, entry = load("minilm"), GALLERY["minilm"]
     assert subject.parameter_count == entry.parameters
     batch = subject.batch(["A man is eating food.", "Someone is having a meal.", "A stock market crash."])
@@ -306,7 +299,7 @@ def test_minilm_puts_like_sentences_together() -> None:
 
 @pytest.mark.slow
 def test_the_title_model_writes_a_title() -> None:
-    folder = fetched("t5-title")
+    folder = gallery_model("t5-title")
     model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     text = "Ran pytest; 3 tests failed in test_auth.py because the token expiry was wrong. Edited auth.py to fix it."

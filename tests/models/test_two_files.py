@@ -19,7 +19,7 @@ from glassworks.models.two_files import write_two_files
 from glassworks.models.two_files.tokens import python_pattern, tokenizer_data
 from glassworks.models.two_files.writing import PROGRAM
 from glassworks.tensors.seeds import Seed
-from tests.assets import asset
+from tests.assets import asset, gallery_model
 from tests.models.decoders import PLAIN, plain
 
 SIGNS = Alphabet(tuple("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456é"))
@@ -124,10 +124,7 @@ def test_what_it_cannot_run_is_refused_by_its_part(tmp_path) -> None:
 @pytest.mark.slow
 @pytest.mark.nightly
 def test_smollm2_writes_the_same_text(tmp_path) -> None:
-    from glassworks.models.gallery import GALLERY, located
-
-    if located(GALLERY["smollm2-135m"]) is None:
-        pytest.skip("smollm2-135m is not on this machine: glassworks models get smollm2-135m")
+    gallery_model("smollm2-135m")
     subject = load("smollm2-135m", device="cpu")
     write_two_files(subject, tmp_path)
     prompt = "The capital of France is 12 é 你好"

@@ -34,9 +34,9 @@ from glassworks.models import (
     GlassworksForSeq2SeqLM,
     build_model,
 )
-from glassworks.models.gallery import GALLERY, located
 from glassworks.models.weights import from_transformers, spec_of, to_transformers
 from glassworks.tensors.seeds import Seed
+from tests.assets import gallery_model
 from tests.models.test_encoder import SPECS as ENCODERS
 from tests.models.test_seq2seq import SPECS as ENCODER_DECODERS
 
@@ -200,17 +200,10 @@ def test_our_own_models_become_a_bert_a_t5_and_a_bart() -> None:
         assert type(to_transformers(build_model(spec, Seed(0)))) is kind
 
 
-def fetched(name: str) -> str:
-    folder = located(GALLERY[name])
-    if folder is None:
-        pytest.skip(f"{name} is not on this machine; glassworks models get {name}")
-    return str(folder)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "auto"), [("minilm", AutoModel), ("bert-tiny", AutoModelForMaskedLM)])
 def test_real_encoders_give_the_same_vectors_and_logits(name: str, auto: Any) -> None:
-    folder = fetched(name)
+    folder = gallery_model(name)
     theirs = auto.from_pretrained(folder).eval()
     words = AutoTokenizer.from_pretrained(folder)(
         ["The glass is full of [MASK].", "A much longer sentence about nothing at all, to be padded against."],
@@ -231,7 +224,7 @@ def test_real_encoders_give_the_same_vectors_and_logits(name: str, auto: Any) ->
 
 @pytest.mark.slow
 def test_the_real_title_model_writes_the_same_titles() -> None:
-    folder = fetched("t5-title")
+    folder = gallery_model("t5-title")
     theirs = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     words = tokenizer(

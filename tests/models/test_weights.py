@@ -30,13 +30,12 @@ from glassworks.core.errors import InvalidInput
 from glassworks.core.files import read_json
 from glassworks.mixers import Linear
 from glassworks.models import GlassworksForCausalLM, TransformerSpec, build_model
-from glassworks.models.gallery import entry_of, located
 from glassworks.models.llama2c import read_llama2c, tokenizer_beside
 from glassworks.models.load import load
 from glassworks.models.min_gpt import read_min_gpt
 from glassworks.models.weights import from_transformers, spec_of, to_transformers
 from glassworks.tensors.seeds import Seed
-from tests.assets import asset
+from tests.assets import asset, gallery_model
 
 IDS = torch.randint(0, 29, (2, 11), generator=torch.Generator().manual_seed(0))
 
@@ -262,6 +261,5 @@ def test_smollm2_goes_into_our_model_and_back() -> None:
 
 def shelved(name: str) -> str:
     """A gallery model that is on this machine; the test is skipped where it is not."""
-    if located(entry_of(name)) is None:
-        pytest.skip(f"{name} is not here; glassworks models get {name}")
+    gallery_model(name)
     return name

@@ -1,6 +1,7 @@
 """A studio that runs for the session, and a browser that has its token."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -82,6 +83,8 @@ def browser_page(chromium: Any, studio: Running) -> Generator[Callable[..., Any]
     def open_page(
         path: str = "/", *, width: int = 1440, height: int = 900, dark: bool = False, lang: str = "en"
     ) -> Any:
+        if named := re.search(r"model=gallery/([a-z0-9-]+)", path):
+            assets.gallery_model(named[1])
         context = chromium.new_context(
             viewport={"width": width, "height": height},
             color_scheme="dark" if dark else "light",

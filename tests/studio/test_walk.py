@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 from typing import Any, Literal
 
 import pytest
 
 from glassworks.studio.frames import decode, encode
 from glassworks.studio.questions import QUESTIONS
+from tests.assets import gallery_model
 
 
 def test_every_question_of_the_walk_is_on_the_shelf() -> None:
@@ -35,30 +37,22 @@ MODELS = {
 }
 
 
-@pytest.fixture(scope="module")
-def subjects() -> dict[str, Any]:
-    from glassworks.models.gallery import GALLERY, located
+@cache
+def subject_of(name: str) -> Any:
     from glassworks.models.load import load
 
-    found: dict[str, Any] = {}
-    for name in MODELS:
-        folder = located(GALLERY[name])
-        if folder is not None:
-            found[name] = load(folder, device="cpu", dtype="float32")
-    assert found, "the gallery has the small models of the tests"
-    return found
+    return load(gallery_model(name), device="cpu", dtype="float32")
 
 
-def graph_for(subjects: dict[str, Any], name: str) -> Any:
+def graph_for(name: str) -> Any:
     import torch
 
     from glassworks.studio.walk.graph import graph_of, prefix_of
 
-    if name not in subjects:
-        pytest.skip(f"{name} is not on this machine")
+    subject = subject_of(name)
     with torch.no_grad():
-        graph = graph_of(subjects[name], MODELS[name])
-        stacks: tuple[Literal["", "encoder"], ...] = ("", "encoder") if subjects[name].anatomy.encoder else ("",)
+        graph = graph_of(subject, MODELS[name])
+        stacks: tuple[Literal["", "encoder"], ...] = ("", "encoder") if subject.anatomy.encoder else ("",)
         for stack in stacks:
             for number in range(len(graph.made.layers(stack))):
                 assert graph.has(f"{prefix_of(stack, number)}out")
@@ -67,13 +61,11 @@ def graph_for(subjects: dict[str, Any], name: str) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_every_part_is_explained_and_each_number_agrees_with_the_models_own(
-    subjects: dict[str, Any], name: str
-) -> None:
+def test_every_part_is_explained_and_each_number_agrees_with_the_models_own(name: str) -> None:
     from glassworks.studio.walk.card import card
     from glassworks.studio.walk.shown import unravelled
 
-    graph = graph_for(subjects, name)
+    graph = graph_for(name)
     chance = random.Random(7)
     for part in list(graph.parts.values()):
         index = unravelled(chance.randrange(part.tensor.numel()), part.tensor.shape)
@@ -88,15 +80,15 @@ def test_every_part_is_explained_and_each_number_agrees_with_the_models_own(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_the_lines_of_a_card_compute_its_number_when_they_are_run(subjects: dict[str, Any], name: str) -> None:
+def test_the_lines_of_a_card_compute_its_number_when_they_are_run(name: str) -> None:
     import torch
     from torch.nn import functional as F
 
     from glassworks.studio.walk.card import card
     from glassworks.studio.walk.shown import unravelled
 
-    graph = graph_for(subjects, name)
-    subject = subjects[name]
+    graph = graph_for(name)
+    subject = subject_of(name)
     chance = random.Random(3)
     parts = [part for part in graph.parts.values() if ".0." in part.name or "." not in part.name]
     for part in parts:
@@ -120,10 +112,10 @@ def test_the_lines_of_a_card_compute_its_number_when_they_are_run(subjects: dict
 
 
 @pytest.mark.slow
-def test_sources_lead_from_a_probability_back_to_the_table_of_tokens(subjects: dict[str, Any]) -> None:
+def test_sources_lead_from_a_probability_back_to_the_table_of_tokens() -> None:
     from glassworks.studio.walk.card import card
 
-    graph = graph_for(subjects, "stories260k")
+    graph = graph_for("stories260k")
     site, index = "probabilities", (3, 5)
     way = [site]
     for _ in range(60):
@@ -137,12 +129,12 @@ def test_sources_lead_from_a_probability_back_to_the_table_of_tokens(subjects: d
 
 
 @pytest.mark.slow
-def test_a_grouped_head_reads_its_shared_key_value_head(subjects: dict[str, Any]) -> None:
+def test_a_grouped_head_reads_its_shared_key_value_head() -> None:
     import numpy as np
 
     from glassworks.studio.walk.answers import head
 
-    graph = graph_for(subjects, "stories260k")
+    graph = graph_for("stories260k")
     found = head(graph, "", 1, 5, "mixer", 0)
     assert found["kv_head"] == 2
     again = (found["q"] @ found["k"].T) * found["scale"]
@@ -153,10 +145,10 @@ def test_a_grouped_head_reads_its_shared_key_value_head(subjects: dict[str, Any]
 
 
 @pytest.mark.slow
-def test_chances_and_lens_of_the_last_block_agree(subjects: dict[str, Any]) -> None:
+def test_chances_and_lens_of_the_last_block_agree() -> None:
     from glassworks.studio.walk.saying import end, lens
 
-    graph = graph_for(subjects, "stories260k")
+    graph = graph_for("stories260k")
     found = end(graph, "", 4, 10)
     assert sum(one["chance"] for one in found["candidates"]) <= 1
     assert found["candidates"][0]["rank"] == 1
@@ -176,22 +168,20 @@ def test_chances_and_lens_of_the_last_block_agree(subjects: dict[str, Any]) -> N
         ("t5-title", "encoder", "bias"),
     ],
 )
-def test_positions_are_told_as_what_they_are(
-    subjects: dict[str, Any], name: str, stack: Literal["", "encoder"], kind: str
-) -> None:
+def test_positions_are_told_as_what_they_are(name: str, stack: Literal["", "encoder"], kind: str) -> None:
     from glassworks.studio.walk.answers import beginning, overview
 
-    graph = graph_for(subjects, name)
+    graph = graph_for(name)
     assert overview(graph, stack)["positions"] == kind
     assert beginning(graph, stack, 0)["positions"]["kind"] == kind
 
 
 @pytest.mark.slow
-def test_a_long_text_is_shown_in_windows_and_read_up_to_the_context(subjects: dict[str, Any]) -> None:
+def test_a_long_text_is_shown_in_windows_and_read_up_to_the_context() -> None:
     from glassworks.studio.walk.answers import layer, overview
     from glassworks.studio.walk.graph import graph_of
 
-    subject = subjects["stories260k"]
+    subject = subject_of("stories260k")
     graph = graph_of(subject, "There was a cat. " * 300)
     found = overview(graph, "")
     assert found["cut"]
@@ -203,19 +193,19 @@ def test_a_long_text_is_shown_in_windows_and_read_up_to_the_context(subjects: di
 
 
 @pytest.mark.slow
-def test_what_cannot_be_walked_is_refused_with_the_reason(subjects: dict[str, Any]) -> None:
+def test_what_cannot_be_walked_is_refused_with_the_reason() -> None:
     from glassworks.core.errors import InvalidInput, UnknownName
     from glassworks.studio.walk.answers import head, layer
     from glassworks.studio.walk.card import card
     from glassworks.studio.walk.graph import graph_of
 
-    graph = graph_for(subjects, "gpt-nano-sort")
+    graph = graph_for("gpt-nano-sort")
     for refused in (
         lambda: layer(graph, "", 9, 0),
         lambda: head(graph, "", 0, 7, "mixer", 0),
         lambda: card(graph, "embed", (0, 4000)),
-        lambda: graph_of(subjects["gpt-nano-sort"], "words"),
-        lambda: graph_of(subjects["stories260k"], ""),
+        lambda: graph_of(subject_of("gpt-nano-sort"), "words"),
+        lambda: graph_of(subject_of("stories260k"), ""),
     ):
         with pytest.raises(InvalidInput):
             refused()
@@ -224,10 +214,10 @@ def test_what_cannot_be_walked_is_refused_with_the_reason(subjects: dict[str, An
 
 
 @pytest.mark.slow
-def test_an_answer_travels_as_a_frame(subjects: dict[str, Any]) -> None:
+def test_an_answer_travels_as_a_frame() -> None:
     from glassworks.studio.walk.answers import layer
 
-    graph = graph_for(subjects, "gpt-nano-sort")
+    graph = graph_for("gpt-nano-sort")
     found = decode(encode(layer(graph, "", 1, 0), "zh"))
     assert found["tensors"]["mixer.in"].shape == (6, 48)
     assert found["norms"]["mixer.in"]["kind"] == "layer"

@@ -2,12 +2,9 @@
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-from glassworks.models.gallery import GALLERY, located
 
 pytestmark = pytest.mark.slow
 MODEL = "gallery/stories260k"
@@ -15,19 +12,11 @@ TEXT = "Once upon a time there was a girl who saw 世界"
 Open = Callable[..., Any]
 
 
-def model_folder(name: str) -> Path:
-    folder = located(GALLERY[name])
-    if folder is None:
-        pytest.skip(f"{name} is not on this machine; `glassworks models get {name}` fetches it")
-    return folder
-
-
 @pytest.fixture
 def part(browser_page: Open) -> Open:
     """Opens the walk-through at one of its parts: tokens, words or whatif."""
 
     def open_part(name: str, state: str = "", model: str = MODEL, text: str = TEXT, **look: Any) -> Any:
-        model_folder(model.partition("/")[2])
         page = browser_page(f"/walk#model={model}&text={text}{state}", **look)
         reached(page, name)
         return page

@@ -118,7 +118,7 @@ class Keeper:
                 _signal_all(job, signal.SIGCONT)
                 job = job.changed(wish="run")
             case "stopped" | "failed" | "interrupted":
-                job = job.changed(wish="run", pid=None, born=None, session=job.session)
+                job = job.changed(wish="run", pid=None, born=None, started=None)
                 (job.path / "ended.json").unlink(missing_ok=True)
                 self.tick()
                 job = self.job(identifier)
@@ -207,7 +207,8 @@ class Keeper:
         return job
 
     def _start(self, job: Job) -> None:
-        if job.session and (left := _left_running(job)) is not None:
+        # Begun, and nobody knows by which process. One that is to go on was begun by none: its last may still be leaving.
+        if job.started is not None and (left := _left_running(job)) is not None:
             job.changed(pid=left.pid, born=left.create_time())
             return
         session = job.session + 1
