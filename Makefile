@@ -25,8 +25,8 @@ setup: $(VENV)/.ready $(PAGES)
 # build of torch; for the small CPU build: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	$(BIN)/python -m pip check
 	touch $@
@@ -69,7 +69,7 @@ $(VENV)/quantized: supply/quantized.txt | $(VENV)/.ready
 
 slow: setup browser $(VENV)/quantized
 	$(BIN)/python -m tests.fetch
-	$(ONE) $(BIN)/python -m pytest -m "slow and not nightly" -n 2 --dist loadgroup -q
+	$(ONE) $(BIN)/python -m pytest -m "slow and not nightly" -n 3 --dist loadgroup -q
 
 # What takes longer than CI has time for: more commands killed, larger models foretold, sharded stages, Ray.
 nightly: setup browser $(VENV)/quantized

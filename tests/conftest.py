@@ -36,6 +36,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def _shared_by_a_module(item: pytest.Function) -> str | None:
     """The module whose own fixtures (scope "module" or "class") a test takes; None where it shares nothing."""
+    if "smoke_run" in item.fixturenames:
+        return "smoke_run"
     fixtures = item._fixtureinfo.name2fixturedefs.values()
     if any(one.scope in ("module", "class") for definitions in fixtures for one in definitions):
         return item.path.stem if item.cls is None else f"{item.path.stem}.{item.cls.__name__}"

@@ -137,6 +137,7 @@ def test_a_real_run_gives_the_same_whatever_the_batch():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_any_other_name_is_looked_up_among_the_tasks_of_the_harness():
     with pytest.raises(UnknownName):
         Harness(task="no_such_task_anywhere").prepare(reader("llama"))
@@ -193,7 +194,7 @@ def test_generation_stops_where_it_is_told_whatever_the_batch():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["arc_easy", "lambada_openai"])
+@pytest.mark.parametrize("task", ["arc_easy", pytest.param("lambada_openai", marks=pytest.mark.nightly)])
 def test_numbers_equal_those_of_the_harness_itself(task, monkeypatch):
     from glassworks.evaluation.tasks import find_task, quiet_harness
     from glassworks.models.load import load

@@ -225,7 +225,7 @@ class TestSmokeRun:
     ("study", "field", "name"),
     [
         pytest.param("encoder", "encoder", "minilm", marks=pytest.mark.nightly),
-        ("encoder_decoder", "encoder_decoder", "t5-title"),
+        pytest.param("encoder_decoder", "encoder_decoder", "t5-title", marks=pytest.mark.nightly),
     ],
 )
 def test_encoders_and_encoder_decoders(study, field, name, bench, monkeypatch):

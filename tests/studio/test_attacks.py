@@ -238,6 +238,7 @@ def test_on_a_full_disk_no_process_is_started_that_nobody_knows_of(
     assert os.listdir(tmp_path / "jobs") == ["h"]
 
 
+@pytest.mark.nightly
 def test_a_worker_that_was_held_is_replaced_and_the_question_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,6 +174,7 @@ def test_fifty_tabs_leave_the_studio_answering(studio: Running) -> None:
         assert time.monotonic() - started < 5
 
 
+@pytest.mark.nightly
 def test_a_killed_worker_is_started_again_and_the_question_is_told(tmp_path: Path) -> None:
     with running_studio(tmp_path) as studio:
         assert call(studio, "/api/models")[0] == 200

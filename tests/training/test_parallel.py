@@ -207,6 +207,7 @@ def test_a_killed_process_ends_all_with_its_name_and_the_same_line_goes_on(tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_process_that_stands_still_ends_all_after_the_patience_that_was_asked_for(tmp_path) -> None:
     import psutil
 

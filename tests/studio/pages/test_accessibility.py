@@ -24,7 +24,9 @@ def violations(page: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("path", PAGES)
-@pytest.mark.parametrize(("dark", "width", "lang"), [(False, 1440, "en"), (True, 390, "zh")])
+@pytest.mark.parametrize(
+    ("dark", "width", "lang"), [(False, 1440, "en"), pytest.param(True, 390, "zh", marks=pytest.mark.nightly)]
+)
 def test_no_serious_violation(browser_page: Callable[..., Any], path: str, dark: bool, width: int, lang: str) -> None:
     if not AXE.is_file():
         pytest.skip("axe-core is not installed; `make pages` does it")

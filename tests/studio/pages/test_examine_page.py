@@ -113,7 +113,7 @@ def test_an_encoder_and_a_model_of_ids_have_their_walls(browser_page: Open) -> N
     page.get_by_text(re.compile("looks ahead or knows fewer than 50")).wait_for()
 
 
-@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("lang", [pytest.param("en", marks=pytest.mark.nightly), "zh"])
 @pytest.mark.parametrize("view", ["heads", "lens", "layers", "probes", "causes", "memory", "report"])
 def test_every_view_fits_a_phone(browser_page: Open, view: str, lang: str) -> None:
     page = browser_page(f"/examine#{SMALL}&view={view}&text=Lily+and+Tom", width=390, height=844, lang=lang, dark=True)
@@ -122,6 +122,7 @@ def test_every_view_fits_a_phone(browser_page: Open, view: str, lang: str) -> No
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.nightly
 def test_the_whole_report_is_written_as_a_job(browser_page: Open) -> None:
     page = browser_page(f"/examine#{SMALL}&view=report&text=Lily+and+Tom")
     page.get_by_text(re.compile("^glassworks examine .*stories.* --text 'Lily and Tom'$")).wait_for(timeout=60_000)

@@ -231,6 +231,7 @@ def test_points_painted_into_a_training_do_not_start_it_anew(browser_page: Open)
     assert state(page)["points"].count(";") == 4
 
 
+@pytest.mark.nightly
 def test_the_program_runs_alone_and_the_saved_state_comes_back(browser_page: Open, tmp_path: Path) -> None:
     page = opened(browser_page, "#seed=0.5&dataset=xor")
     runs_until(page, 20)

@@ -51,6 +51,7 @@ def test_what_is_wrong_is_said_at_its_field_and_nothing_can_be_started(browser_p
     expect(page.get_by_role("button", name="Start", exact=True).last).to_be_enabled(timeout=LONG)
 
 
+@pytest.mark.nightly
 def test_a_job_is_paused_stopped_and_taken_up_again(browser_page: Callable[..., Any]) -> None:
     page = browser_page(_form('{"steps":4000,"batch":4,"task.length":32,"model.width":32,"probe_every":2,"seed":7}'))
     start = page.get_by_role("button", name="Start", exact=True).last

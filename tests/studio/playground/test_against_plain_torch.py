@@ -43,12 +43,19 @@ def test_two_epochs_equal_a_plain_loop() -> None:
 PAIRS = list(product(SETS, get_args(ActivationName)))
 
 
+def _turn(dataset: str, activation: str, sets: int = 1) -> int:
+    return sets * SETS.index(dataset) + get_args(ActivationName).index(activation)
+
+
+# Every third with each set, each activation and each regularisation at least once; the others nightly.
+SOME_PAIRS = [pytest.param(*pair, marks=() if _turn(*pair, sets=2) % 3 == 0 else pytest.mark.nightly) for pair in PAIRS]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("dataset", "activation"), PAIRS)
+@pytest.mark.parametrize(("dataset", "activation"), SOME_PAIRS)
 def test_a_hundred_epochs_equal_a_plain_loop_with_every_activation(dataset: str, activation: str) -> None:
     # Each set meets each activation and each regularisation, and each activation each regularisation.
-    turn = SETS.index(dataset) + get_args(ActivationName).index(activation)
-    kind, rate = list(REGULARIZATIONS.items())[turn % len(REGULARIZATIONS)]
+    kind, rate = list(REGULARIZATIONS.items())[_turn(dataset, activation) % len(REGULARIZATIONS)]
     others = {"batch_size": 30, "noise": 10, "regularization": kind, "regularization_rate": rate}
     assert_equal_after(settings_of(dataset, activation=activation, **others), 100)
 
@@ -64,7 +71,9 @@ def test_a_hundred_epochs_equal_a_plain_loop_with_every_regularisation(dataset: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "regularization"), list(product(("momentum", "adam"), REGULARIZATIONS)))
-@pytest.mark.parametrize("dataset", ["spiral", "reg-gauss", "blobs"])
+@pytest.mark.parametrize(
+    "dataset", ["spiral", *(pytest.param(one, marks=pytest.mark.nightly) for one in ("reg-gauss", "blobs"))]
+)
 def test_a_hundred_epochs_equal_a_plain_loop_with_other_optimizers(
     dataset: str, optimizer: str, regularization: str
 ) -> None:
