@@ -69,7 +69,7 @@ $(VENV)/quantized: supply/quantized.txt | $(VENV)/.ready
 
 slow: setup browser $(VENV)/quantized
 	$(BIN)/python -m tests.fetch
-	$(ONE) $(BIN)/python -m pytest -m "slow and not nightly" -n 3 --dist loadgroup -q
+	$(ONE) $(BIN)/python -m pytest -m "slow and not nightly" -n 2 --dist loadgroup -q
 
 # What takes longer than CI has time for: more commands killed, larger models foretold, sharded stages, Ray.
 nightly: setup browser $(VENV)/quantized

@@ -60,6 +60,7 @@ def test_the_main_model_of_a_run_is_the_first_that_it_trains(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_at_smoke_scale_from_python_can_be_taken_up_again(tmp_path, capsys):
     first = gw.reproduce("birth", scale="smoke", only=["main"], out=tmp_path, device="cpu")
     again = gw.reproduce("birth", scale="smoke", only=["main"], out=tmp_path, device="cpu", progress=False)

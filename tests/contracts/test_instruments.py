@@ -48,9 +48,14 @@ def check(instrument: Instrument, subject: Subject, folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", LOOKS)
 @pytest.mark.parametrize(
-    # One decoder at every turn; the others with the slow tests.
+    # One decoder at every turn; the others with the slow tests, a third decoder nightly.
     "family",
-    [pytest.param(family, marks=() if family == "llama" else pytest.mark.slow) for family in FOUR],
+    [
+        pytest.param(
+            family, marks={"llama": (), "neox": (pytest.mark.slow, pytest.mark.nightly)}.get(family, pytest.mark.slow)
+        )
+        for family in FOUR
+    ],
 )
 def test_it_works_on_public_families_untouched(family: str, kind: str, tmp_path: Path) -> None:
     reason = DOES_NOT_FIT.get((family, kind))

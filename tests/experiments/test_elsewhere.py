@@ -29,6 +29,7 @@ def test_equal_trainings_are_one_job_and_stages_wait_for_those_before(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_paper_reproduced_by_processes_that_die_has_the_same_verdicts(tmp_path, smoke_run):
     birth = Birth.at(Scale.SMOKE)
     killed = []

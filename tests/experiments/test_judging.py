@@ -333,6 +333,7 @@ def test_the_predicted_profile_is_one_over_t_from_position_two_on():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_step_on_positions_follows_the_predicted_profile():
     measured, predicted = theory.position_profile(theory.TriggerWorld(), 120_000, Seed(0))
     assert np.corrcoef(measured.numpy(), predicted.numpy())[0, 1] > 0.85

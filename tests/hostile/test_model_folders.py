@@ -175,7 +175,7 @@ TAKEN: dict[str, Spoil] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("engine", ["library", "fast"])
+@pytest.mark.parametrize("engine", [pytest.param("library", marks=pytest.mark.nightly), "fast"])
 @pytest.mark.parametrize("spoil", TAKEN.values(), ids=TAKEN)
 def test_what_a_folder_holds_beside_its_model_changes_no_answer(folder: Path, spoil: Spoil, engine: str) -> None:
     plain = asked(folder, "--engine", engine)

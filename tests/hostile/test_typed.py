@@ -139,6 +139,7 @@ def test_a_plan_file_is_a_file(tmp_path: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("strategy", "check"),
     [

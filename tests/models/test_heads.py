@@ -152,7 +152,9 @@ def test_trl_trains_it_as_a_reward_model(name: str, tmp_path: Path) -> None:
     tokenizer = letters()
     spec = SPECS[name].replaced("vocabulary", len(tokenizer))
     config = GlassworksConfig.from_spec(spec, num_labels=1, pad_token_id=tokenizer.pad_token_id)
-    model = GlassworksForSequenceClassification(config)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = GlassworksForSequenceClassification(config)
     pairs = [{"chosen": "ab" * (1 + n % 3), "rejected": "cd" * (1 + n % 2)} for n in range(64)]
     options = RewardConfig(
         output_dir=str(tmp_path / "out"), max_steps=30, per_device_train_batch_size=8, learning_rate=1e-2,
@@ -162,5 +164,6 @@ def test_trl_trains_it_as_a_reward_model(name: str, tmp_path: Path) -> None:
     trainer = RewardTrainer(model, args=options, train_dataset=Dataset.from_list(pairs), processing_class=tokenizer)
     trainer.train()
     model.eval()
-    good, bad = (model(**tokenizer(text, return_tensors="pt")).logits.item() for text in ("abab", "cdcd"))
+    # As it was trained: the trainer ends each text.
+    good, bad = (model(**tokenizer(f"{text}<end>", return_tensors="pt")).logits.item() for text in ("abab", "cdcd"))
     assert good > bad + 1

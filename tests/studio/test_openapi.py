@@ -13,6 +13,7 @@ from tests.studio.test_server import call
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.nightly
 def test_whatever_is_sent_the_studio_answers_and_never_breaks(tmp_path: Path) -> None:
     with running_studio(tmp_path) as studio:
         command = [

@@ -129,6 +129,7 @@ run_sweep(order, SweepOptions(out=folder / "killed", tokens_per_piece=16, comman
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_killed_outright_and_taken_up_again_the_rows_are_the_same(folder: Path) -> None:
     pieces = folder / "killed" / "runs" / "sweep"
     command = [sys.executable, "-c", KILLED, str(folder)]

@@ -227,7 +227,7 @@ def test_fitted_steps_beat_the_series_they_start_from():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["released", "residual"])
+@pytest.mark.parametrize("form", ["released", pytest.param("residual", marks=pytest.mark.nightly)])
 def test_a_quick_fit_reaches_the_published_steps(form):
     task = Dynamics()
     found = fit_accelerated(task, 6, Seed(0), Fit.quick(), form)

@@ -77,6 +77,7 @@ def test_a_pretrained_model_is_a_folder_that_loads_and_says_what_it_learned(whol
     assert not (whole.path / "checkpoints").exists()
 
 
+@pytest.mark.nightly
 def test_a_killed_training_goes_on_exactly(whole, text, tmp_path) -> None:
     asked = [sys.executable, "-c", KILLED, json.dumps(spec_of(text).to_json()), str(tmp_path)]
     assert subprocess.run(asked, capture_output=True).returncode == -9

@@ -127,6 +127,7 @@ def test_the_interpolated_network_is_the_trained_one_at_the_end_of_a_compressibl
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_short_fit_of_the_solver_comes_near_the_published_rates():
     # mesa.md 9: six published steps, one pair late, 0.2317; the short fit is a tenth as long.
     world = Dynamics(length=50)

@@ -10,6 +10,7 @@ from glassworks.experiments.run import RunOptions, run_experiment
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_smoke_run_ends_in_a_whole_report_and_the_next_one_repeats_nothing(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("to be, or not to be: that is the question. " * 60, encoding="utf-8")

@@ -120,6 +120,7 @@ def test_scores_of_parts_are_those_of_the_whole(study, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_whole_study_runs_at_smoke_scale(tmp_path, study, monkeypatch):
     asset("bench/sent-conv/stsa.binary.train")
     asset("text/multi30k/train.en.gz")

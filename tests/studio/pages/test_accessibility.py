@@ -9,6 +9,8 @@ import pytest
 from tests.studio.pages.test_shell import PAGES
 
 pytestmark = pytest.mark.slow
+# Those with the most to press and to read; the others nightly.
+EVERY_TIME = ("", "walk", "examine", "train")
 AXE = Path(__file__).parents[3] / "web/node_modules/axe-core/axe.min.js"
 
 
@@ -23,7 +25,9 @@ def violations(page: Any) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, marks=() if path in EVERY_TIME else pytest.mark.nightly) for path in PAGES]
+)
 @pytest.mark.parametrize(
     ("dark", "width", "lang"), [(False, 1440, "en"), pytest.param(True, 390, "zh", marks=pytest.mark.nightly)]
 )
