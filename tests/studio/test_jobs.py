@@ -340,6 +340,19 @@ def test_a_job_whose_number_a_killed_studio_had_no_time_to_write_is_found_and_no
 
 
 @pytest.mark.slow
+def test_a_job_goes_on_in_a_process_of_its_own_while_its_last_one_is_leaving(keeper: Keeper) -> None:
+    job = keeper.job(keeper.add(_order("long")).identifier)
+    _end(job, 130)
+    assert job.process() is not None, "its process is still there"
+    assert job.state() == "stopped"
+    found = keeper.go_on(job.identifier)
+    assert (found.session, found.state()) == (2, "running")
+    assert found.pid != job.pid
+    for process in (*job.process().children(), job.process()):
+        process.kill()
+
+
+@pytest.mark.slow
 def test_a_killed_process_is_interrupted_and_can_be_deleted(keeper: Keeper) -> None:
     name = keeper.add(_order("long")).identifier
     _until(keeper, lambda: (summary(keeper.job(name))["progress"]["step"] or 0) >= 1)

@@ -45,7 +45,7 @@ class Keeper:
     out: Path
     most_running: int = MOST_RUNNING
     program: tuple[str, ...] = _PROGRAM
-    _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict[str, "subprocess.Popen[bytes]"])
+    _children: list[subprocess.Popen[bytes]] = field(default_factory=list["subprocess.Popen[bytes]"])
     _deadlines: dict[str, float] = field(default_factory=dict[str, float])
     # Asked for in this studio. A folder of jobs may come from somebody else: none of them reaches a cluster by itself.
     _asked: set[str] = field(default_factory=set[str])
@@ -157,9 +157,9 @@ class Keeper:
 
     def tick(self) -> None:
         """Reaps what ended, kills what does not listen, starts what waits."""
-        for name, child in list(self._children.items()):
+        for child in list(self._children):
             if child.poll() is not None:
-                del self._children[name]
+                self._children.remove(child)
         for name, deadline in list(self._deadlines.items()):
             if time.monotonic() > deadline:
                 del self._deadlines[name]
@@ -197,7 +197,7 @@ class Keeper:
 
     def wait(self) -> None:
         """Waits until every process that was started here has ended."""
-        for child in self._children.values():
+        for child in self._children:
             child.wait()
 
     def _alive(self, identifier: str) -> Job:
@@ -228,7 +228,7 @@ class Keeper:
             child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=told, stderr=remarks, env=environment, start_new_session=True
             )
-        self._children[job.identifier] = child
+        self._children.append(child)
         try:
             job.changed(pid=child.pid, born=psutil.Process(child.pid).create_time())
         except BaseException:
